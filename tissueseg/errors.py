@@ -1,0 +1,32 @@
+"""The user's mistakes, each a builtin too, so that `except ValueError` keeps working.
+
+A message says what it got, what it wanted and what to do, in one line; commands print it and exit 2.
+"""
+
+
+class TissuesegError(Exception):
+    """Base of every error that is the user's to mend."""
+
+
+class ConfigError(TissuesegError, ValueError):
+    """A configuration value, name or override that cannot be used."""
+
+
+class SpecMismatchError(TissuesegError, ValueError):
+    """Encoder, modality, store, decoder and loss that do not fit each other."""
+
+
+class StoreNotFoundError(TissuesegError, FileNotFoundError):
+    """A path that is missing or holds no tissue store."""
+
+
+class TissueDataError(TissuesegError, ValueError):
+    """Images, masks or tables of a tissue that contradict each other or their description."""
+
+
+class SplitError(TissuesegError, ValueError):
+    """A split with an empty side or with one patient on both sides."""
+
+
+class RunFolderError(TissuesegError, OSError):
+    """A run folder that cannot be written or read."""
