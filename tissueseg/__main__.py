@@ -1,0 +1,22 @@
+"""`python -m tissueseg`: what there is to run."""
+
+from tissueseg import __version__
+
+COMMANDS = {
+    "prepare": "raw images and masks      -> a tissue store, checked",
+    "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
+    "evaluate": "a finished run            -> every metric again, on any split",
+}
+
+
+def main() -> None:
+    """Print the commands."""
+    print(f"tissueseg {__version__}: cell segmentation on frozen encoders, H&E and proteomics\n")
+    for name, does in COMMANDS.items():
+        print(f"  python -m tissueseg.{name:<10} {does}")
+    print("\nEach takes Hydra overrides (key=value, +experiment=name) and --help.")
+    print("Begin with:  python -m tissueseg.train +experiment=boundary_att")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The way every command starts: Hydra composes, errors become one line, exit codes mean something.
+
+Exit 0: done. 2: the user's to mend (one line says what and how). 130: interrupted. A traceback with
+exit 1 is a bug of ours. Hydra and OmegaConf stop here: what comes out of `build` is plain Python.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hydra import main as hydra_main
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tissueseg.config import CONFIG_DIR
+from tissueseg.errors import ConfigError, TissuesegError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+_TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.")
+
+
+def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
+    """Compose `configs/<name>.yaml` with the command line and run the job on it."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
+    start = hydra_main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(job)
+    try:
+        start()
+    except (TissuesegError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def build(config: Any, **given: Any) -> Any:
+    """Instantiate a config node with plain Python arguments.
+
+    Args:
+        config: a node with `_target_` (nested ones are built too).
+        given: arguments that only the command knows.
+
+    Raises:
+        ConfigError: a target outside the packages this project builds from.
+    """
+    _check_targets(OmegaConf.to_container(config, resolve=False))
+    try:
+        return instantiate(config, _convert_="all", **given)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, TissuesegError):
+            raise error.__cause__ from None
+        raise
+
+
+def plain(config: DictConfig | ListConfig) -> Any:
+    """Resolve a node into dicts, lists and scalars."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def one_line(error: BaseException) -> str:
+    """Say an error in one line; for unknown options, name those there are."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    starts = [i for i, line in enumerate(lines) if line.startswith("Available options")]
+    if not starts:
+        kept = (line for line in lines if not line.startswith(("full_key:", "object_type=")))
+        return ". ".join(line.rstrip(".") for line in kept) + "."
+    ends = (i for i, line in enumerate(lines) if line.startswith("Config search path"))
+    options = lines[starts[0] + 1 : next(ends, None)]
+    return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"
+
+
+def _closest(line: str, options: list[str]) -> str:
+    wanted = line.rsplit("/", 1)[-1].strip("'\" .")
+    close = difflib.get_close_matches(wanted, options, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _check_targets(node: Any) -> None:
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith(_TRUSTED):
+            raise ConfigError(
+                f"_target_: {target} is not among the packages configs may build from "
+                f"({', '.join(t.rstrip('.') for t in _TRUSTED)})."
+            )
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        _check_targets(child)

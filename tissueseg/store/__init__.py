@@ -1,0 +1,1 @@
+"""Zarr on disk: tissue stores, their layout, the embedded demo and the sources they come from."""

@@ -1,0 +1,129 @@
+"""The border of the tissue store: what is wrong with a tissue is said here, before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tissueseg.contracts import IGNORE, TissueClass
+from tissueseg.errors import TissueDataError
+
+_SHOWN = 5
+
+
+class Tissue(NamedTuple):
+    """One co-registered source region, as it enters the store."""
+
+    instances: np.ndarray  # (H, W) integer, 0 background
+    classes: np.ndarray  # (H, W) integer class ids, IGNORE where unclear
+    he: np.ndarray | None = None  # (3, H, W) uint8
+    sp: np.ndarray | None = None  # (C, H, W) uint8, uint16 or float32 intensities, ≥ 0
+    patient: str | None = None  # None: the tissue is its own patient
+    source: dict[str, str] | None = None  # file name -> sha256
+
+
+def check_classes(classes: Sequence[TissueClass]) -> None:
+    """Refuse class tables that are not 0 … n − 1, background first, each name once."""
+    ids = [c.id for c in classes]
+    names = [c.name for c in classes]
+    if ids != list(range(len(ids))) or len(ids) < 2 or len(ids) > IGNORE:
+        raise TissueDataError(
+            f"class ids are {ids}, wanted 0 (background), 1, 2, … up to {IGNORE - 1}: renumber them."
+        )
+    if len(set(names)) != len(names):
+        raise TissueDataError(f"class names are not unique: {names}. Rename or merge them.")
+
+
+def check_tissue(
+    name: str, tissue: Tissue, images: Sequence[str], classes: Sequence[TissueClass], channels: int
+) -> None:
+    """Refuse a tissue whose parts contradict each other.
+
+    Raises:
+        TissueDataError: one line with tissue, part, what it got and what to do.
+    """
+    _check_images(name, tissue, images, channels)
+    _check_masks(name, tissue)
+    _check_class_ids(name, tissue.classes, len(classes))
+    _check_typed(name, tissue)
+
+
+def _check_images(name: str, tissue: Tissue, images: Sequence[str], channels: int) -> None:
+    given = tuple(kind for kind in ("he", "sp") if getattr(tissue, kind) is not None)
+    if given != tuple(images):
+        raise TissueDataError(
+            f"tissue {name} has images {list(given)}, but the store holds {list(images)} of every "
+            "tissue: add what is missing or make a store of its own."
+        )
+    if tissue.he is not None:
+        _check_he(name, tissue.he)
+    if tissue.sp is not None:
+        _check_sp(name, tissue.sp, channels)
+
+
+def _check_he(name: str, he: np.ndarray) -> None:
+    if he.ndim != 3 or he.shape[0] != 3 or he.dtype != np.uint8:
+        raise TissueDataError(
+            f"tissue {name}: H&E has shape {he.shape} and type {he.dtype}, wanted (3, height, width) "
+            "uint8 RGB: convert it to 8-bit RGB."
+        )
+
+
+def _check_sp(name: str, sp: np.ndarray, channels: int) -> None:
+    if sp.ndim != 3 or sp.shape[0] != channels:
+        raise TissueDataError(
+            f"tissue {name}: SP image has shape {sp.shape}, but the panel names {channels} channels: "
+            f"wanted ({channels}, height, width). Mend the image or the channel list."
+        )
+    if sp.dtype.kind == "f" and not np.isfinite(sp).all():
+        where = [c for c in range(channels) if not np.isfinite(sp[c]).all()]
+        raise TissueDataError(
+            f"tissue {name}: SP channels {where[:_SHOWN]} hold NaN or infinity: replace them (0 for "
+            "missing pixels) and prepare again."
+        )
+    if sp.dtype.kind in "fi" and sp.min() < 0:
+        where = [c for c in range(channels) if sp[c].min() < 0]
+        raise TissueDataError(
+            f"tissue {name}: SP channels {where[:_SHOWN]} hold negative values (lowest {sp.min():g}): "
+            "intensities must be ≥ 0. Clip or shift them."
+        )
+
+
+def _check_masks(name: str, tissue: Tissue) -> None:
+    wanted = next(i.shape[1:] for i in (tissue.he, tissue.sp) if i is not None)
+    parts = {"H&E": tissue.he, "SP image": tissue.sp}
+    planes = {"instance mask": tissue.instances, "class mask": tissue.classes}
+    shapes = {what: image.shape[1:] for what, image in parts.items() if image is not None}
+    shapes |= {what: plane.shape for what, plane in planes.items()}
+    for what, shape in shapes.items():
+        if shape != wanted:
+            raise TissueDataError(
+                f"tissue {name}: {what} is {shape}, but the image is {wanted} (height, width): "
+                "crop or resample so that they are co-registered."
+            )
+    for what, plane in planes.items():
+        if plane.dtype.kind not in "iub":
+            raise TissueDataError(f"tissue {name}: {what} has type {plane.dtype}, wanted integers.")
+    if tissue.instances.min(initial=0) < 0:
+        raise TissueDataError(f"tissue {name}: instance mask holds negative ids; background is 0.")
+
+
+def _check_class_ids(name: str, classes: np.ndarray, n_classes: int) -> None:
+    found = np.unique(classes)
+    unknown = found[((found < 0) | (found >= n_classes)) & (found != IGNORE)]
+    if unknown.size:
+        raise TissueDataError(
+            f"tissue {name}: class mask holds id {unknown[:_SHOWN].tolist()}, but the class table has "
+            f"0 … {n_classes - 1} (and {IGNORE} for ignored): extend the table or mend the mask."
+        )
+
+
+def _check_typed(name: str, tissue: Tissue) -> None:
+    untyped = np.unique(tissue.instances[(tissue.instances > 0) & (tissue.classes == 0)])
+    if untyped.size:
+        raise TissueDataError(
+            f"tissue {name}: {untyped.size} instances without class, such as {untyped[:_SHOWN].tolist()}"
+            f": give them a class, or class {IGNORE} to leave them out (`untyped: ignore`)."
+        )

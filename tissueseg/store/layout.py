@@ -1,0 +1,81 @@
+"""How a tissue store lies on disk: names, chunks, codecs and OME-NGFF 0.5 metadata.
+
+One group per tissue holds an image group per modality (`he`, `sp`) and a `labels` group with
+`instances` and `classes`. Each of these is a one-level OME-NGFF multiscale image, so `ome-zarr` and
+napari open it as it is; what NGFF has no word for stands under the attribute `tissueseg`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tissueseg.contracts import TissueClass
+
+SCHEMA = 1
+ATTRIBUTE = "tissueseg"
+NGFF_VERSION = "0.5"
+
+IMAGES = ("he", "sp")
+INSTANCES = "labels/instances"
+CLASSES = "labels/classes"
+
+CHUNK_PX = 256
+SHARD_PX = 2048
+
+_DISPLAY_COLORS = ("FF0000", "00FF00", "0000FF", "00FFFF", "FF00FF", "FFFF00", "FFFFFF")
+
+
+def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Chunks of 256 × 256 px with all channels, and shards of up to 2048 × 2048 px of them."""
+    leading, plane = tuple(shape[:-2]), shape[-2:]
+    whole = (-(-length // CHUNK_PX) * CHUNK_PX for length in plane)
+    shard = tuple(min(SHARD_PX, length) for length in whole)
+    return (*leading, CHUNK_PX, CHUNK_PX), (*leading, *shard)
+
+
+def image_metadata(
+    name: str, mpp: float, channels: Sequence[str], windows: Sequence[float]
+) -> dict[str, Any]:
+    """NGFF attributes of a channel-first image, shown from 0 to each channel's window."""
+    shown = [
+        {
+            "label": channel,
+            "color": _DISPLAY_COLORS[i % len(_DISPLAY_COLORS)],
+            "active": i < 3,
+            "window": {"start": 0.0, "min": 0.0, "end": window, "max": window},
+        }
+        for i, (channel, window) in enumerate(zip(channels, windows, strict=True))
+    ]
+    axes = [{"name": "c", "type": "channel"}, *_plane()]
+    multiscale = _multiscale(name, axes, [1.0, mpp, mpp])
+    ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "omero": {"channels": shown}}
+    return {"ome": ome}
+
+
+def label_metadata(name: str, mpp: float, classes: Sequence[TissueClass] = ()) -> dict[str, Any]:
+    """NGFF attributes of a label image, with the colours of its classes if it shows classes."""
+    label: dict[str, Any] = {}
+    if classes:
+        colors = [
+            {"label-value": c.id, "rgba": [*_rgb(c.color), 255 * (c.id > 0)]} for c in classes
+        ]
+        names = [{"label-value": c.id, "class": c.name} for c in classes]
+        label = {"colors": colors, "properties": names}
+    multiscale = _multiscale(name, _plane(), [mpp, mpp])
+    ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "image-label": label}
+    return {"ome": ome}
+
+
+def _plane() -> list[dict[str, str]]:
+    return [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+
+
+def _multiscale(name: str, axes: list[dict[str, str]], scale: list[float]) -> dict[str, Any]:
+    transformations = [{"type": "scale", "scale": scale}]
+    dataset = {"path": "0", "coordinateTransformations": transformations}
+    return {"name": name, "axes": axes, "datasets": [dataset]}
+
+
+def _rgb(color: str) -> list[int]:
+    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
