@@ -160,23 +160,27 @@ def head_channels(head: str, n_classes: int) -> int:
 
 
 def check_composition(
-    encoder: EncoderSpec, data: DataSpec, heads: Collection[str], loss_heads: Collection[str]
+    encoder: EncoderSpec,
+    modality: Modality,
+    tile_px: int,
+    heads: Collection[str],
+    loss_heads: Collection[str],
 ) -> None:
-    """Check that encoder, modality, tiles, decoder and loss fit together.
+    """Check that encoder, modality, tiles, decoder and loss fit together, before anything is opened.
 
     Raises:
         SpecMismatchError: naming what it got, what it wanted and what to do.
     """
-    if data.modality not in encoder.modalities:
+    if modality not in encoder.modalities:
         trained = [m.value for m in encoder.modalities]
         raise SpecMismatchError(
-            f"encoder={encoder.name} was trained on {trained}, but modality={data.modality.value}. "
+            f"encoder={encoder.name} was trained on {trained}, but modality={modality.value}. "
             f"Choose modality={trained[0]} or another encoder."
         )
-    if data.tile_px % encoder.stride_px:
-        below = max(data.tile_px // encoder.stride_px, 1) * encoder.stride_px
+    if tile_px <= 0 or tile_px % encoder.stride_px:
+        below = max(tile_px // encoder.stride_px, 1) * encoder.stride_px
         raise SpecMismatchError(
-            f"data.tile_px={data.tile_px} is not a multiple of the {encoder.stride_px} px patch of "
+            f"data.tile_px={tile_px} is not a multiple of the {encoder.stride_px} px patch of "
             f"encoder={encoder.name}. Choose {below} or {below + encoder.stride_px}."
         )
     if missing := sorted(set(loss_heads) - set(heads)):

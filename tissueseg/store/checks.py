@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tissueseg.contracts import IGNORE, TissueClass
+from tissueseg.contracts import IGNORE, Channel, TissueClass
 from tissueseg.errors import TissueDataError
 
 _SHOWN = 5
+_HIGHEST_ID = 2**31 - 1  # instances are stored as int32
 
 
 class Tissue(NamedTuple):
@@ -34,23 +36,31 @@ def check_classes(classes: Sequence[TissueClass]) -> None:
         )
     if len(set(names)) != len(names):
         raise TissueDataError(f"class names are not unique: {names}. Rename or merge them.")
+    if wrong := [c.color for c in classes if not re.fullmatch("#[0-9a-fA-F]{6}", c.color)]:
+        raise TissueDataError(f"class colours are {wrong}, wanted '#rrggbb'.")
 
 
 def check_tissue(
-    name: str, tissue: Tissue, images: Sequence[str], classes: Sequence[TissueClass], channels: int
+    name: str,
+    tissue: Tissue,
+    images: Sequence[str],
+    classes: Sequence[TissueClass],
+    panel: Sequence[Channel],
 ) -> None:
     """Refuse a tissue whose parts contradict each other.
 
     Raises:
         TissueDataError: one line with tissue, part, what it got and what to do.
     """
-    _check_images(name, tissue, images, channels)
+    _check_images(name, tissue, images, panel)
     _check_masks(name, tissue)
     _check_class_ids(name, tissue.classes, len(classes))
     _check_typed(name, tissue)
 
 
-def _check_images(name: str, tissue: Tissue, images: Sequence[str], channels: int) -> None:
+def _check_images(
+    name: str, tissue: Tissue, images: Sequence[str], panel: Sequence[Channel]
+) -> None:
     given = tuple(kind for kind in ("he", "sp") if getattr(tissue, kind) is not None)
     if given != tuple(images):
         raise TissueDataError(
@@ -60,7 +70,7 @@ def _check_images(name: str, tissue: Tissue, images: Sequence[str], channels: in
     if tissue.he is not None:
         _check_he(name, tissue.he)
     if tissue.sp is not None:
-        _check_sp(name, tissue.sp, channels)
+        _check_sp(name, tissue.sp, panel)
 
 
 def _check_he(name: str, he: np.ndarray) -> None:
@@ -71,23 +81,27 @@ def _check_he(name: str, he: np.ndarray) -> None:
         )
 
 
-def _check_sp(name: str, sp: np.ndarray, channels: int) -> None:
-    if sp.ndim != 3 or sp.shape[0] != channels:
+def _check_sp(name: str, sp: np.ndarray, panel: Sequence[Channel]) -> None:
+    if sp.ndim != 3 or sp.shape[0] != len(panel):
         raise TissueDataError(
-            f"tissue {name}: SP image has shape {sp.shape}, but the panel names {channels} channels: "
-            f"wanted ({channels}, height, width). Mend the image or the channel list."
+            f"tissue {name}: SP image has shape {sp.shape}, but the panel names {len(panel)} channels: "
+            f"wanted ({len(panel)}, height, width). Mend the image or the channel list."
         )
     if sp.dtype.kind == "f" and not np.isfinite(sp).all():
-        where = [c for c in range(channels) if not np.isfinite(sp[c]).all()]
+        where = [c.name for c, plane in zip(panel, sp, strict=True) if not np.isfinite(plane).all()]
         raise TissueDataError(
-            f"tissue {name}: SP channels {where[:_SHOWN]} hold NaN or infinity: replace them (0 for "
-            "missing pixels) and prepare again."
+            f"tissue {name}: SP channels {', '.join(where[:_SHOWN])} hold NaN or infinity: replace them "
+            "(0 for missing pixels) and prepare again."
         )
-    if sp.dtype.kind in "fi" and sp.min() < 0:
-        where = [c for c in range(channels) if sp[c].min() < 0]
+    if sp.dtype.kind in "fi" and sp.min(initial=0) < 0:
+        where = [c.name for c, plane in zip(panel, sp, strict=True) if plane.min() < 0]
         raise TissueDataError(
-            f"tissue {name}: SP channels {where[:_SHOWN]} hold negative values (lowest {sp.min():g}): "
-            "intensities must be ≥ 0. Clip or shift them."
+            f"tissue {name}: SP channels {', '.join(where[:_SHOWN])} hold negative values (lowest "
+            f"{sp.min():g}): intensities must be ≥ 0. Clip or shift them."
+        )
+    if sp.dtype not in (np.uint8, np.uint16, np.float32):
+        raise TissueDataError(
+            f"tissue {name}: SP image has type {sp.dtype}, wanted uint8, uint16 or float32."
         )
 
 
@@ -106,8 +120,12 @@ def _check_masks(name: str, tissue: Tissue) -> None:
     for what, plane in planes.items():
         if plane.dtype.kind not in "iub":
             raise TissueDataError(f"tissue {name}: {what} has type {plane.dtype}, wanted integers.")
-    if tissue.instances.min(initial=0) < 0:
-        raise TissueDataError(f"tissue {name}: instance mask holds negative ids; background is 0.")
+    low, high = tissue.instances.min(initial=0), tissue.instances.max(initial=0)
+    if low < 0 or high > _HIGHEST_ID:
+        raise TissueDataError(
+            f"tissue {name}: instance ids are {low} … {high}, wanted 0 (background) to {_HIGHEST_ID}: "
+            "relabel them 1, 2, …"
+        )
 
 
 def _check_class_ids(name: str, classes: np.ndarray, n_classes: int) -> None:

@@ -163,6 +163,10 @@ class TissueWriter:
             raise TissueDataError(
                 f"{self.path} exists already: choose another path or overwrite=true."
             )
+        if self.path.exists() and not _is_store(self.path):
+            raise TissueDataError(
+                f"{self.path} is not a tissue store, so it is not overwritten: choose another path."
+            )
 
     def add(self, name: str, tissue: Tissue) -> None:
         """Check one tissue and write it."""
@@ -170,18 +174,24 @@ class TissueWriter:
             raise TissueDataError(
                 f"tissue name {name!r} is taken or not a plain file name: rename it."
             )
-        check_tissue(name, tissue, self.images, self.classes, len(self.panel))
+        check_tissue(name, tissue, self.images, self.classes, self.panel)
+        try:
+            self._write_tissue(name, tissue)
+        except OSError as error:
+            raise TissueDataError(f"cannot write tissue {name} to {self.path}: {error}.") from error
+        height, width = tissue.instances.shape
+        self._entries.append(TissueEntry(name, tissue.patient or name, height, width))
+
+    def _write_tissue(self, name: str, tissue: Tissue) -> None:
         group = zarr.open_group(self._partial / name, mode="w")
         statistics = self._write_images(group, tissue)
         self._write_labels(group, tissue)
-        counts = np.bincount(tissue.classes.ravel(), minlength=256)[: len(self.classes)]
+        pixels = np.bincount(tissue.classes.astype(np.uint8).ravel(), minlength=256)
         group.attrs[layout.ATTRIBUTE] = {
-            "class_pixels": counts.tolist(),
+            "class_pixels": pixels[: len(self.classes)].tolist(),
             "statistics": statistics,
             "source": tissue.source or {},
         }
-        height, width = tissue.instances.shape
-        self._entries.append(TissueEntry(name, tissue.patient or name, height, width))
 
     def _names(self) -> list[str]:
         return [entry.name for entry in self._entries]
@@ -267,11 +277,8 @@ def _write(group: zarr.Group, name: str, data: np.ndarray, metadata: Mapping[str
 def _root_attributes(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise StoreNotFoundError(f"no tissue store at {path}: the path does not exist.")
-    try:
-        attributes: Any = zarr.open_group(path, mode="r").attrs.get(layout.ATTRIBUTE)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
-        attributes = None
-    if not isinstance(attributes, dict) or "tissues" not in attributes:
+    attributes = _stamp(path)
+    if "tissues" not in attributes:
         raise StoreNotFoundError(
             f"{path} is not a tissue store: make one with `python -m tissueseg.prepare`."
         )
@@ -281,3 +288,17 @@ def _root_attributes(path: Path) -> dict[str, Any]:
             "prepare it again."
         )
     return attributes
+
+
+def _is_store(path: Path) -> bool:
+    """True for tissue stores of any schema: nothing else is ever overwritten."""
+    return "tissues" in _stamp(path)
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    """What the root says of itself, empty for anything but a tissue store."""
+    try:
+        stamp: Any = zarr.open_group(path, mode="r").attrs.get(layout.ATTRIBUTE)
+    except (OSError, ValueError, KeyError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}

@@ -1,0 +1,161 @@
+"""From a composed configuration to the parts of a run, shared by the commands that need them.
+
+What is cheap to check comes first: names and shapes that do not fit are refused before a store is
+opened, and before the demo is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from tissueseg.command import build, plain
+from tissueseg.contracts import DataSpec, EncoderSpec, Modality, check_composition
+from tissueseg.data.datamodule import Loading, TissueDataModule
+from tissueseg.data.normalise import Normaliser
+from tissueseg.data.splits import Split
+from tissueseg.data.targets import BoundaryTarget, Targets
+from tissueseg.encoders.base import Encoder
+from tissueseg.errors import ConfigError
+from tissueseg.losses.class_weights import inverse_frequency
+from tissueseg.losses.weighted_sum import WeightedSum
+from tissueseg.metrics.semantic import PooledConfusion
+from tissueseg.modules.segmentation import SegmentationModule
+from tissueseg.store.demo import DemoParameters
+from tissueseg.store.demo.cohort import demo_store
+from tissueseg.store.tissues import TissueStore
+
+_WANDB_HOST = "api.wandb.ai"
+
+
+def modality_of(config: DictConfig) -> Modality:
+    """The modality a config names."""
+    try:
+        return Modality(config.modality)
+    except ValueError:
+        known = ", ".join(m.value for m in Modality)
+        raise ConfigError(f"modality={config.modality} is unknown: choose from {known}.") from None
+
+
+def check(config: DictConfig) -> EncoderSpec:
+    """Check encoder, modality, tiles, decoder and loss against each other; opens nothing."""
+    spec: EncoderSpec = build(config.encoder.spec)
+    terms = plain_terms(config)
+    tile_px, heads = config.data.tile_px, list(config.decoder.heads)
+    check_composition(spec, modality_of(config), tile_px, heads, terms)
+    return spec
+
+
+def plain_terms(config: DictConfig) -> set[str]:
+    """Heads that the loss reads."""
+    weights = config.class_weights
+    draft = OmegaConf.merge(config, {"class_weights": None}) if weights is not None else config
+    return set(build(draft.loss).heads)
+
+
+def open_store(config: DictConfig, console: Console) -> TissueStore:
+    """Open the configured store, or draw the demo."""
+    if config.store.path is not None:
+        return TissueStore(config.store.path)
+    parameters = DemoParameters(**plain(config.store.demo))
+    shown: Callable[..., Any] = track if console.is_terminal else _announced(console)
+    return TissueStore(demo_store(parameters, track=lambda i: shown(i, "Drawing the demo tissues")))
+
+
+def open_data(
+    config: DictConfig, spec: EncoderSpec, store: TissueStore, normaliser: Normaliser | None = None
+) -> TissueDataModule:
+    """Split a store and make its datasets.
+
+    Args:
+        config: of the run.
+        spec: of the encoder, which says how images are normalised.
+        store: opened.
+        normaliser: of a trained decoder; None: fitted on the training tissues.
+    """
+    modality = modality_of(config)
+    store.require(modality)
+    split: Split = build(config.split)({t: store.entry(t).patient for t in store.tissues})
+    fitted = normaliser or Normaliser.fit(store, split.train, modality, spec.normalisation)
+    targets = Targets.for_heads(
+        list(config.decoder.heads), BoundaryTarget(**plain(config.boundary))
+    )
+    loading = Loading(**plain(config.data), seed=config.seed)
+    return TissueDataModule(store, split, fitted, targets, loading)
+
+
+def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
+    """Replace `class_weights=inverse_frequency` by the numbers, so that the saved config holds them."""
+    if config.class_weights == "inverse_frequency":
+        pixels = data.store.class_pixels(data.split.train)
+        config.class_weights = inverse_frequency(pixels.tolist())
+    elif isinstance(config.class_weights, str):
+        raise ConfigError(
+            f"class_weights={config.class_weights} is unknown: choose null, inverse_frequency or a "
+            "list with one number per class."
+        )
+
+
+def build_encoder(config: DictConfig, data: DataSpec) -> Encoder:
+    """Build the frozen encoder for a store's channels."""
+    return build(config.encoder)(image_channels=data.image_channels)
+
+
+def build_module(
+    config: DictConfig, encoder: Encoder, data: TissueDataModule
+) -> SegmentationModule:
+    """Put encoder, decoder, loss and optimizer together."""
+    spec, n_classes = data.spec, len(data.store.classes)
+    decoder = build(config.decoder)(
+        spec=encoder.spec, image_channels=spec.image_channels, n_classes=n_classes
+    )
+    loss: WeightedSum = build(config.loss)
+    sides = {side: len(getattr(data.split, side)) for side in ("val", "test")}
+    metrics = {side: PooledConfusion(n, n_classes) for side, n in sides.items() if n}
+    names = [c.name for c in data.store.classes]
+    optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
+    return SegmentationModule(encoder, decoder, loss, metrics, names, optimizer, scheduler)
+
+
+def build_loggers(config: DictConfig, folder: Path, name: str) -> list[Any]:
+    """W&B, if it is configured; offline unless a key is at hand."""
+    if config.logger.wandb is None:
+        return []
+    from lightning.pytorch.loggers import WandbLogger
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    online = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
+    mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
+    options = plain(config.logger.wandb)
+    logged = OmegaConf.to_container(config, resolve=True)
+    return [
+        WandbLogger(
+            name=name,
+            save_dir=str(folder),
+            offline=mode != "online",
+            config=logged,
+            **options,
+        )
+    ]
+
+
+def _has_netrc_key() -> bool:
+    try:
+        return netrc().authenticators(_WANDB_HOST) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+def _announced(console: Console) -> Callable[..., Any]:
+    def once(items: Any, description: str) -> Any:
+        console.print(f"{description} …")
+        return items
+
+    return once

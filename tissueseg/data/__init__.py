@@ -1,0 +1,1 @@
+"""Tiles, splits, normalisation and the datasets that stream them."""

@@ -1,0 +1,124 @@
+"""Tiles of many tissues as one dataset: each item is read from the store when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from tissueseg.contracts import IGNORE, Batch
+from tissueseg.data.normalise import Normaliser
+from tissueseg.data.targets import Targets
+from tissueseg.data.tiles import Tile, TileGrid
+from tissueseg.errors import SplitError
+from tissueseg.store.layout import CLASSES, INSTANCES
+from tissueseg.store.tissues import TissueStore, Window
+
+
+class TileDataset(Dataset[Batch]):
+    """Normalised tiles with their classes, labels and targets.
+
+    Beyond a tissue's edge images are mirrored and classes are IGNORE.
+
+    Args:
+        store: where tiles are read from.
+        tissues: names; `Batch.tissue` indexes into them.
+        normaliser: fitted on the training tissues.
+        targets: of the decoder's heads.
+        tile_px: side of a tile.
+        edge: edge policy of `TileGrid`.
+        owned_only: set classes that another tile owns to IGNORE, so that every pixel counts once.
+
+    Raises:
+        SplitError: no tile fits into any tissue.
+    """
+
+    def __init__(
+        self,
+        store: TissueStore,
+        tissues: Sequence[str],
+        normaliser: Normaliser,
+        targets: Targets,
+        tile_px: int,
+        edge: str,
+        owned_only: bool = False,
+    ) -> None:
+        self.tissues = tuple(tissues)
+        self._store, self._normaliser, self._targets = store, normaliser, targets
+        self._tile_px, self._owned_only = tile_px, owned_only
+        entries = [store.entry(tissue) for tissue in tissues]
+        self._grids = [TileGrid(e.height, e.width, tile_px, edge) for e in entries]
+        self._ends = np.cumsum([len(grid) for grid in self._grids])
+        self._clips = {tissue: normaliser.clips(store, tissue) for tissue in tissues}
+        if not len(self):
+            raise SplitError(
+                f"no tile of {tile_px} px fits into {list(self.tissues)[:5]} with edge={edge}: choose a "
+                "smaller data.tile_px or edge=pad."
+            )
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def tile(self, index: int) -> tuple[int, Tile]:
+        """Tissue index and tile of an item."""
+        tissue = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[tissue - 1]) if tissue else 0
+        return tissue, self._grids[tissue][index - before]
+
+    def __getitem__(self, index: int) -> Batch:
+        tissue, tile = self.tile(index)
+        name = self.tissues[tissue]
+        image = self._image(name, tile)
+        labels = self._read(name, INSTANCES, tile, fill=0)
+        classes = self._read(name, CLASSES, tile, fill=IGNORE)
+        targets = self._targets(labels, classes)
+        if self._owned_only:
+            classes = _keep_owned(classes, tile)
+        return Batch(
+            torch.from_numpy(image),
+            torch.from_numpy(classes.astype(np.int64)),
+            torch.from_numpy(labels),
+            {head: torch.from_numpy(target) for head, target in targets.items()},
+            torch.tensor(tissue),
+            torch.tensor([tile.rows.start, tile.columns.start]),
+        )
+
+    def _image(self, tissue: str, tile: Tile) -> np.ndarray:
+        parts = []
+        for kind in self._normaliser.modality.images:
+            raw = self._read(tissue, kind, tile)
+            clips = self._clips[tissue]
+            parts.append(
+                self._normaliser.he(raw) if kind == "he" else self._normaliser.sp(raw, clips)
+            )
+        return np.concatenate(parts)
+
+    def _read(self, tissue: str, array: str, tile: Tile, fill: int | None = None) -> np.ndarray:
+        entry = self._store.entry(tissue)
+        y, x = tile.rows.start, tile.columns.start
+        height, width = min(self._tile_px, entry.height - y), min(self._tile_px, entry.width - x)
+        part = self._store.read(tissue, array, Window(y, x, height, width))
+        beyond = (0, self._tile_px - height), (0, self._tile_px - width)
+        if fill is None:
+            return np.pad(part, ((0, 0), *beyond), mode="symmetric")
+        return np.pad(part, beyond, constant_values=fill)
+
+
+def _keep_owned(classes: np.ndarray, tile: Tile) -> np.ndarray:
+    kept = np.full_like(classes, IGNORE)
+    spans = (slice(s.own_start - s.start, s.own_stop - s.start) for s in (tile.rows, tile.columns))
+    owned = tuple(spans)
+    kept[owned] = classes[owned]
+    return kept
+
+
+def collate(items: Sequence[Batch]) -> Batch:
+    """Stack items into one batch."""
+    targets = {head: torch.stack([i.targets[head] for i in items]) for head in items[0].targets}
+    stacked = {
+        name: torch.stack([getattr(item, name) for item in items])
+        for name in ("image", "classes", "labels", "tissue", "origin")
+    }
+    return Batch(targets=targets, **stacked)

@@ -1,0 +1,1 @@
+"""Networks that turn an encoder's features into logits at tile size."""

@@ -1,0 +1,1 @@
+"""Frozen encoders and the contract they keep."""

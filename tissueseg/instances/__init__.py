@@ -1,0 +1,1 @@
+"""Geometry of label images: what networks are taught about instances, and how instances come back."""

@@ -1,0 +1,1 @@
+"""Losses on named heads, and their weighted sum."""

@@ -1,0 +1,56 @@
+"""Focal Tversky loss on the class head."""
+
+from torch import Tensor, nn
+
+from tissueseg.contracts import Batch, Outputs
+from tissueseg.errors import ConfigError
+from tissueseg.losses.overlap import soft_overlap
+
+FLOOR = 1e-6
+"""1 − TI below this counts as 0: rounding may leave it negative, and for γ < 1 its slope is infinite."""
+
+
+class FocalTversky(nn.Module):
+    """(1 − TI)^γ with TI = (TP + ε)/(TP + α·FN + β·FP + ε), mean over classes.
+
+    Abraham & Khan 2018, eq. 3 and 4, with γ where they write 1/γ. Sums run over the whole batch, as in
+    the paper's code and CellViT's, where Dice takes each tile for itself: so a rare class is weighed
+    over all its pixels, and the value depends a little on the batch size.
+
+    Args:
+        alpha: weight of missed pixels (FN).
+        beta: weight of wrongly claimed ones (FP).
+        gamma: above 1 it spares classes that are nearly right, below 1 the reverse.
+        epsilon: pixels added to both sides; see `Dice` for why not tiny.
+        head: the output it reads.
+
+    Raises:
+        ConfigError: gamma not positive, or alpha or beta negative.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.7,
+        beta: float = 0.3,
+        gamma: float = 4 / 3,
+        epsilon: float = 1.0,
+        head: str = "classes",
+    ) -> None:
+        super().__init__()
+        if gamma <= 0 or alpha < 0 or beta < 0:
+            raise ConfigError(
+                f"FocalTversky got alpha={alpha}, beta={beta}, gamma={gamma}; "
+                "wanted alpha ≥ 0, beta ≥ 0 and gamma > 0."
+            )
+        self.alpha, self.beta, self.gamma, self.epsilon = alpha, beta, gamma, epsilon
+        self.head = head
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Compare logits (B, C, H, W) with `batch.classes`; 0 where every pixel is IGNORE."""
+        hit, claimed, truth = (s.sum(0) for s in soft_overlap(outputs[self.head], batch.classes))
+        missed, wrong = truth - hit, claimed - hit
+        tversky = (hit + self.epsilon) / (
+            hit + self.alpha * missed + self.beta * wrong + self.epsilon
+        )
+        lacking = 1 - tversky
+        return lacking.clamp(min=FLOOR).pow(self.gamma).where(lacking > FLOOR, 0.0).mean()

@@ -1,0 +1,1 @@
+"""Scores, pooled over every pixel of a split."""

@@ -1,0 +1,1 @@
+"""Lightning modules, checkpoints and callbacks; they are handed networks and build none."""

@@ -1,0 +1,127 @@
+"""What happens around training: the best decoder kept, panels drawn, progress shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import WandbLogger
+
+from tissueseg.contracts import Batch, Outputs
+from tissueseg.modules.panels import Panel, draw_panel
+from tissueseg.modules.segmentation import SegmentationModule
+
+
+class BestDecoder(pl.Callback):
+    """Keeps the decoder of the epoch with the highest monitored metric.
+
+    The file is written the moment an epoch is the best so far, and once when a run breaks off before
+    its first validation, so that whatever ends a run leaves a decoder.
+
+    Args:
+        monitor: a logged metric, higher is better.
+        save: (module, epoch, score) -> None.
+    """
+
+    def __init__(
+        self, monitor: str, save: Callable[[SegmentationModule, int, float], None]
+    ) -> None:
+        self.monitor, self._save = monitor, save
+        self.best_score, self.best_epoch = -math.inf, -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the decoder if this epoch is the best so far."""
+        if trainer.sanity_checking or not _fitting(trainer):
+            return
+        score = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
+        if score > self.best_score or self.best_epoch < 0:
+            self._keep(trainer, pl_module, score)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave a decoder even when no epoch was finished."""
+        if self.best_epoch < 0:
+            self._keep(trainer, pl_module, math.nan)
+
+    def _keep(self, trainer: pl.Trainer, module: pl.LightningModule, score: float) -> None:
+        self.best_score = score if math.isfinite(score) else -math.inf
+        self.best_epoch = trainer.current_epoch
+        if trainer.is_global_zero and isinstance(module, SegmentationModule):
+            self._save(module, self.best_epoch, score)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which epoch leads."""
+        return {"score": self.best_score, "epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the run before."""
+        self.best_score, self.best_epoch = state_dict["score"], state_dict["epoch"]
+
+
+class Panels(pl.Callback):
+    """Draws image, truth, prediction, boundary and error of some validation fields.
+
+    Predictions are gathered tile by tile from what the validation step returns, in bounded memory,
+    and drawn when the epoch is over.
+
+    Args:
+        panels: one per field.
+        folder: where `<tissue>.png` goes.
+        every_n_epochs: how often during a fit; a validation of its own always draws.
+    """
+
+    def __init__(self, panels: list[Panel], folder: Path, every_n_epochs: int) -> None:
+        self._panels, self._folder, self._every = panels, folder, every_n_epochs
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Put the batch's tiles where they belong."""
+        if not self._due(trainer):
+            return
+        maps = _maps(outputs)
+        tissues, origins = batch.tissue.tolist(), batch.origin.tolist()
+        for panel in self._panels:
+            for i in (i for i, tissue in enumerate(tissues) if tissue == panel.tissue):
+                panel.place({name: values[i] for name, values in maps.items()}, *origins[i])
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, save and hand to W&B."""
+        if not self._due(trainer) or not trainer.is_global_zero:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for panel in self._panels:
+            paths.append(self._folder / f"{panel.name}.png")
+            draw_panel(panel).save(paths[-1])
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("panels", [str(path) for path in paths])
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        if trainer.sanity_checking:
+            return False
+        return not _fitting(trainer) or (trainer.current_epoch + 1) % self._every == 0
+
+
+def _fitting(trainer: pl.Trainer) -> bool:
+    return trainer.state.fn == "fit"
+
+
+def _maps(outputs: Outputs) -> dict[str, np.ndarray]:
+    maps = {"classes": outputs["classes"].argmax(1).to(torch.uint8)}
+    if "boundary" in outputs:
+        maps["boundary"] = (outputs["boundary"].float().sigmoid()[:, 0] * 255).to(torch.uint8)
+    return {name: values.cpu().numpy() for name, values in maps.items()}

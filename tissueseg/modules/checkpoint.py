@@ -1,0 +1,87 @@
+"""`decoder.ckpt`: a decoder, what it was trained on and with; no encoder, nothing but plain types.
+
+It loads with `weights_only=True`. What it says of encoder and data is compared with what it meets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tissueseg.contracts import DataSpec, EncoderSpec
+from tissueseg.errors import RunFolderError, SpecMismatchError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DecoderCheckpoint:
+    """Everything a trained decoder needs to be used again."""
+
+    encoder: dict[str, Any]  # EncoderSpec.as_dict
+    encoder_digest: str  # sha256 of the encoder's weights
+    data: dict[str, Any]  # DataSpec.as_dict
+    normaliser: dict[str, Any]  # Normaliser.as_dict
+    decoder: dict[str, Any]  # its configuration
+    state: dict[str, Tensor]
+    epoch: int
+    monitor: str  # metric it was chosen by
+    score: float
+
+    def check_encoder(self, spec: EncoderSpec, digest: str) -> None:
+        """Refuse an encoder other than the one the decoder was trained on."""
+        given = spec.as_dict() | {"weights": digest}
+        _refuse_differences("encoder", self.encoder | {"weights": self.encoder_digest}, given)
+
+    def check_data(self, spec: DataSpec) -> None:
+        """Refuse data with other classes, channels or scale."""
+        _refuse_differences("data", self.data, spec.as_dict(), but=("tile_px",))
+
+
+def save_decoder(path: Path, checkpoint: DecoderCheckpoint) -> None:
+    """Write atomically: an interrupted writer leaves the file before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    torch.save(content | {"format": FORMAT}, partial)
+    partial.replace(path)
+
+
+def load_decoder(path: Path) -> DecoderCheckpoint:
+    """Read a decoder checkpoint onto the CPU.
+
+    Raises:
+        RunFolderError: missing, damaged or of another format.
+    """
+    if not path.is_file():
+        raise RunFolderError(f"no decoder checkpoint at {path}: has the run finished an epoch?")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format") != FORMAT:
+            raise KeyError("format")
+        return DecoderCheckpoint(**content)
+    except (RuntimeError, KeyError, TypeError, EOFError, ValueError, AttributeError) as error:
+        raise RunFolderError(
+            f"{path} is damaged or no decoder checkpoint of this version."
+        ) from error
+
+
+def _refuse_differences(
+    what: str, wanted: dict[str, Any], given: dict[str, Any], but: tuple[str, ...] = ()
+) -> None:
+    differ = [k for k in wanted if k not in but and wanted[k] != given.get(k)]
+    if differ:
+        said = "; ".join(f"{k}: {_short(wanted[k])} ≠ {_short(given.get(k))}" for k in differ)
+        raise SpecMismatchError(
+            f"the decoder was trained on other {what} (trained ≠ given): {said}. "
+            f"Give it the {what} it knows."
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

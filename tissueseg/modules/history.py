@@ -1,0 +1,73 @@
+"""A run's numbers per epoch: `metrics.csv` for people and spreadsheets, `history.npz` for code."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+
+_LINE = ("train/loss", "val/loss", "val/dice/macro_foreground")
+
+
+class History(pl.Callback):
+    """Writes every logged metric after every epoch; holds no time, so equal runs give equal files.
+
+    Args:
+        folder: of the run.
+        echo: also print one line per epoch, for logs without a progress bar.
+    """
+
+    def __init__(self, folder: Path, echo: bool = False) -> None:
+        self._folder, self._echo = folder, echo
+        self._rows: list[dict[str, float]] = []
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Append the epoch and write both files."""
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row = {"epoch": float(trainer.current_epoch), "lr": rate} | dict(sorted(found.items()))
+        self._rows.append(row)
+        if trainer.is_global_zero:
+            self._write()
+            if self._echo:
+                self._print(row, trainer.max_epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far, so that a resumed run continues its file."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the rows of the run before."""
+        self._rows = list(state_dict["rows"])
+
+    def _write(self) -> None:
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        partial = self._folder / "metrics.csv.partial"
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows({n: _cell(n, v) for n, v in row.items()} for row in self._rows)
+        partial.replace(self._folder / "metrics.csv")
+        columns = {n: np.array([row.get(n, math.nan) for row in self._rows]) for n in names}
+        np.savez(self._folder / "history.npz", allow_pickle=False, **columns)
+
+    def _print(self, row: dict[str, float], epochs: int | None) -> None:
+        shown = (f"{name} {row[name]:.4f}" for name in _LINE if name in row)
+        seconds = time.monotonic() - self._started
+        print(
+            f"epoch {int(row['epoch']) + 1}/{epochs}  {'  '.join(shown)}  {seconds:.0f} s",
+            flush=True,
+        )
+
+
+def _cell(name: str, value: float) -> str:
+    """One number as text: exact, and empty where undefined."""
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if name == "epoch" else repr(value)

@@ -1,0 +1,132 @@
+"""One LightningModule for every composition: it is handed encoder, decoder, loss and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tissueseg.contracts import Batch, Outputs
+from tissueseg.encoders.base import Encoder
+from tissueseg.losses.weighted_sum import LossValue, WeightedSum
+from tissueseg.metrics.semantic import PooledConfusion, SemanticScores, semantic_scores
+
+_FROZEN = "encoder."
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains a decoder on a frozen encoder.
+
+    Args:
+        encoder: frozen; left out of checkpoints.
+        decoder: maps features to one map of logits per head.
+        loss: weighted sum of named terms.
+        metrics: `val` and `test` -> confusion counts pooled over that side's tissues.
+        classes: class names by id, for metric keys.
+        optimizer: parameters -> optimizer.
+        scheduler: optimizer -> scheduler, stepped once per epoch.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: nn.Module,
+        loss: WeightedSum,
+        metrics: Mapping[str, PooledConfusion],
+        classes: Sequence[str],
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.loss = encoder, decoder, loss
+        self.metrics = nn.ModuleDict(metrics)  # registered, so that the counts move with the module
+        self._classes = tuple(classes)
+        self._optimizer, self._scheduler = optimizer, scheduler
+
+    def forward(self, image: Tensor) -> Outputs:
+        """Logits per head, (B, c, H, W), for normalised tiles (B, C, H, W)."""
+        return self.decoder(self.encoder(image))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        return self._step(batch, "train")[0].total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """Count one batch; the logits go to callbacks."""
+        return self._step(batch, "val")[1]
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """Count one batch of the test tissues."""
+        return self._step(batch, "test")[1]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimise the decoder alone."""
+        optimizer = self._optimizer(self.decoder.parameters())
+        schedule = {"scheduler": self._scheduler(optimizer), "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # pyright: ignore[reportReturnType]
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the counts of the epoch before."""
+        self.confusion("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the counts of the run before."""
+        self.confusion("test").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log pooled scores of the validation tissues."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log pooled scores of the test tissues."""
+        self._log_scores("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the frozen encoder out: it is known by its spec and digest."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(_FROZEN)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the encoder that was built, so that loading stays strict."""
+        kept = {k: v for k, v in self.state_dict().items() if k.startswith(_FROZEN)}
+        checkpoint["state_dict"] |= kept
+
+    def confusion(self, stage: str) -> PooledConfusion:
+        """Counts of the last pass over `val` or `test`."""
+        metric = self.metrics[stage]
+        assert isinstance(metric, PooledConfusion)
+        return metric
+
+    def _step(self, batch: Batch, stage: str) -> tuple[LossValue, Outputs]:
+        outputs = self(batch.image)
+        loss = self.loss(outputs, batch)
+        parts = {f"{stage}/loss": loss.total}
+        parts |= {f"{stage}/loss/{name}": value for name, value in loss.terms.items()}
+        count = len(batch.image)
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        if stage in self.metrics:
+            predicted = outputs["classes"].argmax(1)
+            self.confusion(stage).update(predicted, batch.classes, batch.tissue)
+        return loss, outputs
+
+    def _log_scores(self, stage: str) -> None:
+        # The counts stay until the next epoch starts: scoring reads them after the pass.
+        scores = semantic_scores(self.confusion(stage).compute().sum(0).cpu())
+        self.log_dict(self._keyed(stage, scores), batch_size=1)
+
+    def _keyed(self, stage: str, scores: SemanticScores) -> dict[str, float]:
+        keyed = {
+            f"{stage}/dice/macro": scores.macro_dice,
+            f"{stage}/dice/macro_foreground": scores.macro_dice_foreground,
+            f"{stage}/iou/macro": scores.macro_iou,
+            f"{stage}/iou/macro_foreground": scores.macro_iou_foreground,
+        }
+        per_class = zip(self._classes, scores.dice, scores.iou, strict=True)
+        for name, dice, iou in per_class:
+            keyed |= {f"{stage}/dice/{name}": float(dice), f"{stage}/iou/{name}": float(iou)}
+        return keyed

@@ -1,0 +1,104 @@
+"""`python -m tissueseg.prepare`: raw images and masks -> a tissue store, checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tissueseg.command import build, run_command
+from tissueseg.errors import ConfigError
+from tissueseg.store.checks import Tissue
+from tissueseg.store.sources.base import Source, name_some
+from tissueseg.store.statistics import QUANTILES, clip_statistics
+from tissueseg.store.tissues import TissueStore, TissueWriter
+
+
+def prepare(config: DictConfig) -> None:
+    """Write every tissue of the source to a store, then say what is in it."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
+    source: Source = build(config.source)
+    instances = np.zeros(256, np.int64)
+    with TissueWriter(
+        config.out,
+        mpp=source.mpp,
+        classes=source.classes,
+        panel=source.panel,
+        images=source.images,
+        overwrite=config.overwrite,
+    ) as writer:
+        for name, tissue in _shown(source):
+            writer.add(name, tissue)
+            instances += count_instances(tissue)
+    store = TissueStore(config.out)
+    console = Console()
+    for notice in (*source.notices, *weak_channels(store)):
+        console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
+    console.print(store_table(store), class_table(store, instances))
+    print(f"wrote {len(source)} tissues to {config.out}")
+
+
+def count_instances(tissue: Tissue) -> np.ndarray:
+    """Instances per class id, (256,) int64."""
+    inside = tissue.instances > 0
+    _, first = np.unique(tissue.instances[inside], return_index=True)
+    return np.bincount(tissue.classes[inside][first], minlength=256)
+
+
+def weak_channels(store: TissueStore) -> Iterator[str]:
+    """One line per SP channel that has no variance in some tissues, once clipped."""
+    stored = {t: store.attributes(t)["statistics"] for t in store.tissues} if store.panel else {}
+    low, high = QUANTILES[0], QUANTILES[-1]
+    for i, channel in enumerate(store.panel):
+        flat = [t for t in stored if not clip_statistics(stored[t][i], low).usable]
+        still = sum(not clip_statistics(stored[t][i], high).usable for t in flat)
+        if flat:
+            yield (
+                f"SP channel {channel.name} has no variance below its {low} quantile in {len(flat)} of "
+                f"{len(stored)} ({name_some(flat)}), below its {high} quantile in {still}: it tells "
+                "nothing there"
+            )
+
+
+def store_table(store: TissueStore) -> Table:
+    """What is in the store, in one column."""
+    entries = [store.entry(tissue) for tissue in store.tissues]
+    sizes = sorted({(e.height, e.width) for e in entries})
+    height_width = " … ".join(f"{h} × {w}" for h, w in dict.fromkeys((sizes[0], sizes[-1])))
+    channels = (f"{c.name}{'*' * c.nuclear} {c.uniprot or '–'}" for c in store.panel)
+    table = Table("store", str(store.path))
+    table.add_row("tissues", f"{len(entries)}, patients {len({e.patient for e in entries})}")
+    table.add_row("height × width", f"{height_width} px at {store.mpp:g} µm/px")
+    table.add_row("images", ", ".join({"he": "H&E", "sp": "SP"}[kind] for kind in store.images))
+    if store.panel:
+        table.add_row("channels (* nuclear)", ", ".join(channels))
+    return table
+
+
+def class_table(store: TissueStore, instances: np.ndarray) -> Table:
+    """Share of pixels and number of instances of every class."""
+    pixels = store.class_pixels(store.tissues)
+    total = sum(store.entry(t).height * store.entry(t).width for t in store.tissues)
+    table = Table("id", "class", "pixels", "instances")
+    rows = [(c.id, c.name, pixels[c.id], instances[c.id]) for c in store.classes]
+    if ignored := total - pixels.sum():
+        rows.append((255, "ignored", ignored, instances[255]))
+    for index, name, covered, found in rows:
+        table.add_row(str(index), name, f"{covered / total:.1%}", str(found) if index else "")
+    return table
+
+
+def _shown(source: Source) -> Iterator[tuple[str, Tissue]]:
+    if not sys.stdout.isatty():
+        return iter(source)
+    return iter(track(source, "preparing", total=len(source), transient=True))
+
+
+if __name__ == "__main__":
+    run_command("prepare", prepare)

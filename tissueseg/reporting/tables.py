@@ -1,0 +1,62 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+_ROLE = {"val": "val, chose the epoch", "test": "test, seen once"}
+
+
+def class_table(
+    title: str, classes: Sequence[str], sides: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """Dice and IoU per class for each side of the split, beside the Dice of guessing.
+
+    Args:
+        title: above the table.
+        classes: names by id.
+        sides: `val` and perhaps `test` -> what `side_scores` returned.
+    """
+    table = Table(
+        title=title, title_justify="left", caption=_caption(sides), caption_justify="left"
+    )
+    table.add_column("class")
+    for side in sides:
+        table.add_column(f"{side} share", justify="right")
+        table.add_column("Dice", justify="right", style="bold")
+        table.add_column("IoU", justify="right")
+        table.add_column("guess", justify="right", style="dim")
+    for i, name in enumerate(classes):
+        cells = (_class_cells(side["pooled"], i) for side in sides.values())
+        table.add_row(
+            name, *(cell for row in cells for cell in row), end_section=i == len(classes) - 1
+        )
+    macros = (_macro_cells(side["pooled"]) for side in sides.values())
+    table.add_row("macro foreground", *(cell for row in macros for cell in row))
+    return table
+
+
+def _caption(sides: Mapping[str, Mapping[str, Any]]) -> str:
+    counts = (f"{_ROLE.get(s, s)}: {len(scores['tissues'])} tissues" for s, scores in sides.items())
+    return (
+        f"Pooled over all pixels ({'; '.join(counts)}); –: class in neither truth nor prediction; "
+        "guess: Dice of drawing each pixel's class from the training frequencies."
+    )
+
+
+def _class_cells(pooled: Mapping[str, Any], i: int) -> list[str]:
+    share = f"{100 * pooled['truth_share'][i]:.2f} %"
+    return [share, *(_number(pooled[key][i]) for key in ("dice", "iou", "prior_dice"))]
+
+
+def _macro_cells(pooled: Mapping[str, Any]) -> list[str]:
+    keys = ("macro_dice_foreground", "macro_iou_foreground", "prior_macro_dice_foreground")
+    return ["", *(_number(pooled[key]) for key in keys)]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"

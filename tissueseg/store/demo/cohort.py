@@ -1,0 +1,69 @@
+"""The demo as a tissue store, drawn once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from tissueseg.errors import StoreNotFoundError
+from tissueseg.store.checks import Tissue
+from tissueseg.store.demo import CLASSES, PANEL, DemoParameters, draw_tissue
+from tissueseg.store.tissues import TissueStore, TissueWriter
+
+
+def demo_store(
+    parameters: DemoParameters,
+    cache: Path | None = None,
+    track: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Path:
+    """Path of the demo store with these parameters; draws it when it is not in the cache yet.
+
+    The file name holds a digest of the parameters and of the drawing code, so a store drawn otherwise
+    is never taken for this one.
+
+    Args:
+        parameters: of the cohort.
+        cache: folder; None: `$TISSUESEG_CACHE`, or the user's cache folder.
+        track: wraps the tissue numbers, to show progress.
+    """
+    folder = cache or Path(os.environ.get("TISSUESEG_CACHE") or user_cache_path("tissueseg"))
+    path = folder / f"demo-{_digest(parameters)}.zarr"
+    if not _is_store(path):
+        try:
+            _draw(parameters, path, track)
+        except OSError:
+            if not _is_store(path):  # else another process was faster
+                raise
+    return path
+
+
+def _draw(
+    parameters: DemoParameters, path: Path, track: Callable[[Iterable[int]], Iterable[int]]
+) -> None:
+    with TissueWriter(
+        path, mpp=parameters.mpp, classes=CLASSES, panel=PANEL, overwrite=True
+    ) as out:
+        for i in track(range(parameters.tissues)):
+            drawn = draw_tissue(parameters, i)
+            tissue = Tissue(drawn.instances, drawn.classes, drawn.he, drawn.sp)
+            out.add(f"demo_{i:03d}", tissue)
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        TissueStore(path)
+    except StoreNotFoundError:
+        return False
+    return True
+
+
+def _digest(parameters: DemoParameters) -> str:
+    hashed = hashlib.sha256(repr(sorted(asdict(parameters).items())).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        hashed.update(source.read_bytes())
+    return hashed.hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""A folder of image and mask files as a source of tissues, described by a short YAML.
+
+The description, the ids and the presence of every file are checked when the source is made, before an
+image is opened; then tissues are read one at a time. A description, with everything it may hold:
+
+    mpp: 0.5                             # µm per pixel
+    images:                              # either or both; {id} is the tissue, folders may be part
+      he: "{id}.he.jpg"                  # PNG, JPEG or TIFF, 8-bit RGB
+      sp: "{id}.mif.ome.tif"             # TIFF, OME-TIFF, PNG, npy or npz
+    masks:                               # PNG, TIFF, npy or npz
+      instances: "{id}.nuclei.tif"
+      classes: "{id}.classes.tif"        # a class image, or …
+      types: {file: "{id}.csv", id: id, type: type, untyped: [unknown]}  # … a table
+                                         # (neither: all are of one class, nucleus)
+      ignore: "{id}.ignore.tif"          # > 0: left out of losses and scores
+    classes:                             # ids by position
+      - background
+      - tumor
+      - {name: t_cell, color: "#3cb44b", types: [T_h, T_tox]}  # types: its names in the table
+    channels:                            # by position, or CD3: P07766 … by name, or left out
+      - {name: DAPI, uniprot: P68431, nuclear: true}
+      - CD3                              # a name alone
+      - null                             # a channel to leave out
+    patient: "^(r[0-9]+)_"               # regular expression on the id; its group, or the match
+    tissues: [r1_a, r1_b]                # only these; left out: all there are
+    untyped: error                       # or ignore: instances without class take class 255
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tissueseg.contracts import IGNORE, Channel
+from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.checks import Tissue
+from tissueseg.store.sources.base import Notices
+from tissueseg.store.sources.channels import DNA_UNIPROT
+from tissueseg.store.sources.description import read_description
+from tissueseg.store.sources.files import fill, find_description, match_ids, sha256
+from tissueseg.store.sources.masks import (
+    check_not_binary,
+    clear_ignored,
+    read_types,
+    type_by_image,
+    type_by_table,
+)
+from tissueseg.store.sources.readers import read_he, read_header, read_mask, read_sp
+
+_MPP_TOLERANCE = 0.02  # relative; headers round
+
+
+class FolderSource:
+    """Reads the tissues of a folder.
+
+    Args:
+        path: the folder.
+        description: the YAML; None: `tissues.yaml` in the folder.
+
+    Raises:
+        ConfigError: a description that cannot be used, or a folder that is not there.
+        TissueDataError: no tissue, or a file that is missing.
+    """
+
+    def __init__(self, path: str | Path, description: str | Path | None = None) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ConfigError(f"source.path={path} is not a folder.")
+        self._about = read_description(find_description(self.path, description))
+        self._notices = Notices()
+        self.mpp, self.classes = self._about.mpp, self._about.classes
+        self.images = tuple(self._about.images)
+        self.tissues = self._find_tissues()
+        self._patients = {tissue: self._patient(tissue) for tissue in self.tissues}
+        self._channels = self._describe_channels()
+        self.panel = tuple(channel for channel in self._channels if channel)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was assumed or changed, one line each; complete after the last tissue."""
+        return self._notices.lines()
+
+    def __len__(self) -> int:
+        return len(self.tissues)
+
+    def __iter__(self) -> Iterator[tuple[str, Tissue]]:
+        for tissue in self.tissues:
+            yield tissue, self._read(tissue)
+
+    def _find_tissues(self) -> tuple[str, ...]:
+        """Ids of the first image pattern, once every other file is known to be there."""
+        pattern = next(iter(self._about.images.values()))
+        found = self._take(match_ids(self.path, pattern, self._about.patterns[1:]), pattern)
+        missing = [
+            (tissue, file)
+            for tissue in found
+            for file in (fill(p, tissue) for p in self._about.patterns)
+            if not (self.path / file).is_file()
+        ]
+        if missing:
+            tissue, file = missing[0]
+            more = f" ({len(missing)} files are missing in all)" if len(missing) > 1 else ""
+            raise TissueDataError(
+                f"tissue {tissue}: {self.path / file} is missing{more}. Add it, mend the pattern, or "
+                "list the complete tissues under `tissues`."
+            )
+        return found
+
+    def _take(self, found: tuple[str, ...], pattern: str) -> tuple[str, ...]:
+        wanted = self._about.tissues
+        if not found:
+            raise TissueDataError(f"no file in {self.path} fits {pattern!r}: mend path or pattern.")
+        if strange := [tissue for tissue in wanted or () if tissue not in found]:
+            raise TissueDataError(
+                f"tissue {strange[0]}: {self.path / fill(pattern, strange[0])} is missing. Mend "
+                f"`tissues`; there are {', '.join(found[:5])} …"
+            )
+        return found if wanted is None else wanted
+
+    def _patient(self, tissue: str) -> str | None:
+        if self._about.patient is None:
+            return None
+        match = self._about.patient.search(tissue)
+        name = match and (match[1] if match.re.groups else match[0])
+        if not name:
+            raise ConfigError(
+                f"patient={self._about.patient.pattern!r} finds nothing in the tissue id {tissue!r}."
+            )
+        return name
+
+    def _describe_channels(self) -> tuple[Channel | None, ...]:
+        if "sp" not in self._about.images:
+            return ()
+        path = self._file(self._about.images["sp"], self.tissues[0])
+        header = read_header(path)
+        channels = self._about.channels.panel(header.names, str(path))
+        if stains := [c.name for c in channels if c and c.uniprot == DNA_UNIPROT and c.nuclear]:
+            self._notices.say(
+                f"nuclear channels {', '.join(stains)} stand for histone H3 ({DNA_UNIPROT})"
+            )
+        self._compare_mpp(header.mpp, path)
+        return channels
+
+    def _compare_mpp(self, claimed: float | None, path: Path) -> None:
+        if claimed and abs(claimed / self.mpp - 1) > _MPP_TOLERANCE:
+            self._notices.say(f"{path.name} claims {claimed:g} µm/px, mpp={self.mpp:g} is used")
+
+    def _read(self, tissue: str) -> Tissue:
+        he, sp = self._read_he(tissue), self._read_sp(tissue)
+        instances, classes = self._read_masks(tissue)
+        files = [fill(pattern, tissue) for pattern in self._about.patterns]
+        source = {file: sha256(self.path / file) for file in files}
+        return Tissue(instances, classes, he, sp, self._patients[tissue], source)
+
+    def _read_he(self, tissue: str) -> np.ndarray | None:
+        if "he" not in self._about.images:
+            return None
+        image, alpha = read_he(self._file(self._about.images["he"], tissue))
+        if alpha:
+            self._notices.count("alpha channel of H&E dropped", tissue)
+        return image
+
+    def _read_sp(self, tissue: str) -> np.ndarray | None:
+        if "sp" not in self._about.images:
+            return None
+        path = self._file(self._about.images["sp"], tissue)
+        stack, raster = read_sp(path, len(self._channels))
+        found = self._about.channels.panel(raster.names, str(path))
+        if found != self._channels or stack.shape[0] != len(found):
+            first = self._file(self._about.images["sp"], self.tissues[0])
+            raise TissueDataError(
+                f"tissue {tissue}: {path} has {stack.shape[0]} channels {list(raster.names or ())}, but "
+                f"the panel of {first.name} is {[c.name if c else None for c in self._channels]}: all "
+                "tissues need the same channels in the same order."
+            )
+        if stack.dtype != raster.data.dtype:
+            kinds = f"{raster.data.dtype} to {stack.dtype}"
+            self._notices.count(f"SP intensities converted from {kinds}", tissue)
+        kept = [i for i, channel in enumerate(found) if channel]
+        return stack if len(kept) == len(found) else stack[kept]
+
+    def _read_masks(self, tissue: str) -> tuple[np.ndarray, np.ndarray]:
+        path = self._file(self._about.instances, tissue)
+        instances = read_mask(path, "instances")
+        check_not_binary(instances, path)
+        if not instances.any():
+            self._notices.count("no instance at all", tissue)
+        classes = self._read_classes(tissue, instances)
+        ignored = None
+        if self._about.ignore:
+            ignored = self._read_ignored(tissue, instances)
+            cleared = clear_ignored(instances, ignored)
+            instances, ignored = cleared.instances, cleared.ignored
+            message = "{n} instances ignored whole, covered by the ignore mask by half or more"
+            self._notices.count(message, tissue, cleared.dropped)
+            message = "{n} instances kept whole, covered by the ignore mask by less than half"
+            self._notices.count(message, tissue, cleared.kept)
+        classes = self._settle_untyped(tissue, instances, classes)
+        return instances, classes if ignored is None else np.where(ignored, IGNORE, classes)
+
+    def _read_ignored(self, tissue: str, instances: np.ndarray) -> np.ndarray:
+        return self._beside(tissue, str(self._about.ignore), "ignore", instances) > 0
+
+    def _read_classes(self, tissue: str, instances: np.ndarray) -> np.ndarray:
+        if self._about.types:
+            path = self._file(self._about.types.file, tissue)
+            types = read_types(path, self._about.types, self._about.type_ids)
+            absent = len(types.keys() - set(np.unique(instances).tolist()))
+            self._notices.count("{n} rows of types without an instance", tissue, absent)
+            return type_by_table(instances, types)
+        if self._about.class_image:
+            image = self._beside(tissue, self._about.class_image, "classes", instances)
+            typed = type_by_image(instances, image, len(self.classes))
+            message = "{n} instances of several classes took the most frequent one"
+            self._notices.count(message, tissue, typed.changed)
+            outside = np.count_nonzero((instances == 0) & (image > 0) & (image != IGNORE))
+            self._notices.count("{n} pixels keep their class outside instances", tissue, outside)
+            return typed.classes
+        return (instances > 0).astype(np.uint8)
+
+    def _beside(self, tissue: str, pattern: str, name: str, instances: np.ndarray) -> np.ndarray:
+        """A mask that must lie on the instances, pixel by pixel."""
+        path = self._file(pattern, tissue)
+        mask = read_mask(path, name)
+        if mask.shape != instances.shape:
+            raise TissueDataError(
+                f"tissue {tissue}: {path} is {mask.shape}, but the instance mask is {instances.shape} "
+                "(height, width): crop or resample so that they are co-registered."
+            )
+        return mask
+
+    def _settle_untyped(
+        self, tissue: str, instances: np.ndarray, classes: np.ndarray
+    ) -> np.ndarray:
+        untyped = (instances > 0) & (classes == 0)
+        if self._about.untyped == "error" or not untyped.any():
+            return classes  # the store's check names them
+        found = np.unique(instances[untyped]).size
+        self._notices.count("{n} instances without class take class 255", tissue, found)
+        return np.where(untyped, IGNORE, classes)
+
+    def _file(self, pattern: str, tissue: str) -> Path:
+        return self.path / fill(pattern, tissue)
