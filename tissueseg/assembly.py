@@ -6,18 +6,30 @@ opened, and before the demo is drawn.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
 from tissueseg.command import build, plain
-from tissueseg.contracts import DataSpec, EncoderSpec, Modality, check_composition
+from tissueseg.contracts import (
+    DataSpec,
+    EncoderSpec,
+    Modality,
+    Normalisation,
+    check_composition,
+    head_channels,
+)
 from tissueseg.data.datamodule import Loading, TissueDataModule
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
@@ -27,6 +39,9 @@ from tissueseg.errors import ConfigError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion
+from tissueseg.modules.callbacks import Panels
+from tissueseg.modules.checkpoint import DecoderCheckpoint, save_decoder
+from tissueseg.modules.fields import open_fields
 from tissueseg.modules.segmentation import SegmentationModule
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
@@ -47,17 +62,13 @@ def modality_of(config: DictConfig) -> Modality:
 def check(config: DictConfig) -> EncoderSpec:
     """Check encoder, modality, tiles, decoder and loss against each other; opens nothing."""
     spec: EncoderSpec = build(config.encoder.spec)
-    terms = plain_terms(config)
-    tile_px, heads = config.data.tile_px, list(config.decoder.heads)
-    check_composition(spec, modality_of(config), tile_px, heads, terms)
+    heads = list(config.decoder.heads)
+    for head in heads:
+        head_channels(head, n_classes=1)
+    unweighted = OmegaConf.merge(config, {"class_weights": None})  # they may wait for the data
+    loss: WeightedSum = build(unweighted.loss)
+    check_composition(spec, modality_of(config), config.data.tile_px, heads, loss.heads)
     return spec
-
-
-def plain_terms(config: DictConfig) -> set[str]:
-    """Heads that the loss reads."""
-    weights = config.class_weights
-    draft = OmegaConf.merge(config, {"class_weights": None}) if weights is not None else config
-    return set(build(draft.loss).heads)
 
 
 def open_store(config: DictConfig, console: Console) -> TissueStore:
@@ -69,21 +80,30 @@ def open_store(config: DictConfig, console: Console) -> TissueStore:
     return TissueStore(demo_store(parameters, track=lambda i: shown(i, "Drawing the demo tissues")))
 
 
+def open_split(config: DictConfig, store: TissueStore) -> Split:
+    """Split a store's tissues as configured."""
+    return build(config.split)({t: store.entry(t).patient for t in store.tissues})
+
+
 def open_data(
-    config: DictConfig, spec: EncoderSpec, store: TissueStore, normaliser: Normaliser | None = None
+    config: DictConfig,
+    store: TissueStore,
+    split: Split,
+    normalisation: Normalisation,
+    normaliser: Normaliser | None = None,
 ) -> TissueDataModule:
-    """Split a store and make its datasets.
+    """Make the datasets of a split.
 
     Args:
         config: of the run.
-        spec: of the encoder, which says how images are normalised.
         store: opened.
+        split: of its tissues.
+        normalisation: what the encoder wants.
         normaliser: of a trained decoder; None: fitted on the training tissues.
     """
     modality = modality_of(config)
     store.require(modality)
-    split: Split = build(config.split)({t: store.entry(t).patient for t in store.tissues})
-    fitted = normaliser or Normaliser.fit(store, split.train, modality, spec.normalisation)
+    fitted = normaliser or Normaliser.fit(store, split.train, modality, normalisation)
     targets = Targets.for_heads(
         list(config.decoder.heads), BoundaryTarget(**plain(config.boundary))
     )
@@ -124,12 +144,64 @@ def build_module(
     return SegmentationModule(encoder, decoder, loss, metrics, names, optimizer, scheduler)
 
 
-def build_loggers(config: DictConfig, folder: Path, name: str) -> list[Any]:
+def build_trainer(
+    config: DictConfig, console: Console, callbacks: Sequence[Any], loggers: Sequence[Any] = ()
+) -> Trainer:
+    """Lightning's Trainer, with a progress bar where there is a terminal to draw it on."""
+    quiet_lightning()
+    bar = [RichProgressBar()] if console.is_terminal else []
+    return build(
+        config.trainer,
+        callbacks=[*callbacks, *bar],
+        logger=list(loggers) or False,
+        enable_progress_bar=bool(bar),
+        enable_checkpointing=False,
+    )
+
+
+def quiet_lightning() -> None:
+    """Silence advice that does not hold here; warnings about the run itself still show."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for advice in (
+        ".*does not have many workers.*",  # tiles are read in-process: faster, see Loading
+        ".*number of training batches.*smaller than the logging interval.*",
+        ".*isinstance.*LeafSpec.*",  # lightning 2.6 on torch 2.13
+    ):
+        warnings.filterwarnings("ignore", advice)
+
+
+def keep_decoder(
+    config: DictConfig, data: TissueDataModule, encoder: Encoder, path: Path
+) -> Callable[[SegmentationModule, int, float], None]:
+    """What `BestDecoder` calls: write the module's decoder with all it takes to use it again."""
+    digest, pixels = encoder.digest(), data.store.class_pixels(data.split.train)
+    known = {
+        "encoder": encoder.spec.as_dict(),
+        "encoder_digest": digest,
+        "data": data.spec.as_dict(),
+        "normaliser": data.normaliser.as_dict(),
+        "decoder": plain(config.decoder),
+        "train_pixels": pixels.tolist(),
+        "monitor": config.monitor,
+    }
+
+    def save(module: SegmentationModule, epoch: int, score: float) -> None:
+        state = {name: value.detach().cpu() for name, value in module.decoder.state_dict().items()}
+        save_decoder(path, DecoderCheckpoint(**known, state=state, epoch=epoch, score=score))
+
+    return save
+
+
+def build_panels(config: DictConfig, data: TissueDataModule, folder: Path) -> Panels:
+    """The callback that draws some validation fields."""
+    fields = open_fields(data, config.panels.count, config.panels.size_px)
+    return Panels(fields, folder, config.panels.every_n_epochs)
+
+
+def build_loggers(config: DictConfig, folder: Path, name: str) -> list[WandbLogger]:
     """W&B, if it is configured; offline unless a key is at hand."""
     if config.logger.wandb is None:
         return []
-    from lightning.pytorch.loggers import WandbLogger
-
     os.environ.setdefault("WANDB_SILENT", "true")
     online = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
     mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")

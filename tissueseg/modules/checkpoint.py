@@ -27,6 +27,7 @@ class DecoderCheckpoint:
     data: dict[str, Any]  # DataSpec.as_dict
     normaliser: dict[str, Any]  # Normaliser.as_dict
     decoder: dict[str, Any]  # its configuration
+    train_pixels: list[int]  # training pixels of each class, the prior that scores are held against
     state: dict[str, Tensor]
     epoch: int
     monitor: str  # metric it was chosen by

@@ -105,14 +105,21 @@ class SegmentationModule(pl.LightningModule):
     def _step(self, batch: Batch, stage: str) -> tuple[LossValue, Outputs]:
         outputs = self(batch.image)
         loss = self.loss(outputs, batch)
-        parts = {f"{stage}/loss": loss.total}
-        parts |= {f"{stage}/loss/{name}": value for name, value in loss.terms.items()}
-        count = len(batch.image)
-        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        self._log_loss(loss, stage, len(batch.image))
         if stage in self.metrics:
             predicted = outputs["classes"].argmax(1)
             self.confusion(stage).update(predicted, batch.classes, batch.tissue)
         return loss, outputs
+
+    def _log_loss(self, loss: LossValue, stage: str, count: int) -> None:
+        how: dict[str, Any] = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": count,
+            "sync_dist": True,
+        }
+        self.log(f"{stage}/loss", loss.total.detach(), prog_bar=stage == "train", **how)
+        self.log_dict({f"{stage}/loss/{name}": v for name, v in loss.terms.items()}, **how)
 
     def _log_scores(self, stage: str) -> None:
         # The counts stay until the next epoch starts: scoring reads them after the pass.

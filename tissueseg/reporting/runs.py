@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tissueseg import __version__
 from tissueseg.config import CONFIG_DIR
 from tissueseg.errors import RunFolderError
@@ -70,6 +72,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n")
     partial.replace(path)
+
+
+def save_confusion(folder: Path, side: str, counts: np.ndarray) -> None:
+    """Write the counts (n_tissues, n, n) [tissue, truth, prediction] of one side."""
+    np.save(folder / CONFUSION[side], counts, allow_pickle=False)
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tissueseg.errors import ConfigError
 
 
 def find_description(folder: Path, given: str | Path | None) -> Path:
+    """The YAML given, or the one in the folder."""
     path = folder / "tissues.yaml" if given is None else Path(given)
     if not path.is_file():
         raise ConfigError(
@@ -36,9 +37,11 @@ def match_ids(folder: Path, pattern: str, others: tuple[str, ...]) -> tuple[str,
 
 
 def fill(pattern: str, tissue: str) -> str:
+    """The file of a tissue."""
     return pattern.replace("{id}", tissue)
 
 
 def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

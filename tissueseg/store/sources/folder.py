@@ -215,7 +215,7 @@ class FolderSource:
             typed = type_by_image(instances, image, len(self.classes))
             message = "{n} instances of several classes took the most frequent one"
             self._notices.count(message, tissue, typed.changed)
-            outside = np.count_nonzero((instances == 0) & (image > 0) & (image != IGNORE))
+            outside = int(((instances == 0) & (image > 0) & (image != IGNORE)).sum())
             self._notices.count("{n} pixels keep their class outside instances", tissue, outside)
             return typed.classes
         return (instances > 0).astype(np.uint8)

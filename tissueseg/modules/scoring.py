@@ -1,0 +1,26 @@
+"""One pass over a side of the split with a trained decoder: the counts every score comes from."""
+
+from __future__ import annotations
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.modules.checkpoint import DecoderCheckpoint
+from tissueseg.modules.segmentation import SegmentationModule
+
+
+def load_best(module: SegmentationModule, checkpoint: DecoderCheckpoint) -> None:
+    """Put a checkpoint's decoder into a module built for it."""
+    module.decoder.load_state_dict(checkpoint.state)
+
+
+def count(
+    trainer: Trainer, module: SegmentationModule, data: TissueDataModule, side: str
+) -> np.ndarray:
+    """Confusion counts (n_tissues, n, n) [tissue, truth, prediction] of `val` or `test`."""
+    if side == "val":
+        trainer.validate(module, data.val_dataloader(), verbose=False)
+    else:
+        trainer.test(module, data.test_dataloader(), verbose=False)
+    return module.confusion(side).compute().cpu().numpy()
