@@ -7,16 +7,13 @@ opened, and before the demo is drawn.
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -46,8 +43,6 @@ from tissueseg.modules.segmentation import SegmentationModule
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
 from tissueseg.store.tissues import TissueStore
-
-_WANDB_HOST = "api.wandb.ai"
 
 
 def modality_of(config: DictConfig) -> Modality:
@@ -165,19 +160,30 @@ def quiet_lightning() -> None:
     for advice in (
         ".*does not have many workers.*",  # tiles are read in-process: faster, see Loading
         ".*number of training batches.*smaller than the logging interval.*",
+        ".*module.s. in eval mode at the start of training.*",  # the encoder, for ever
         ".*isinstance.*LeafSpec.*",  # lightning 2.6 on torch 2.13
     ):
         warnings.filterwarnings("ignore", advice)
 
 
+def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, Any]:
+    """Which encoder, data, split and store a run used, in plain types."""
+    return {
+        "encoder": module.encoder.spec.as_dict() | {"weights": module.encoder.digest()},
+        "data": data.spec.as_dict(),
+        "split": data.split._asdict(),
+        "store": str(data.store.path.resolve()),
+    }
+
+
 def keep_decoder(
-    config: DictConfig, data: TissueDataModule, encoder: Encoder, path: Path
+    config: DictConfig, data: TissueDataModule, module: SegmentationModule, path: Path
 ) -> Callable[[SegmentationModule, int, float], None]:
     """What `BestDecoder` calls: write the module's decoder with all it takes to use it again."""
-    digest, pixels = encoder.digest(), data.store.class_pixels(data.split.train)
+    pixels = data.store.class_pixels(data.split.train)
     known = {
-        "encoder": encoder.spec.as_dict(),
-        "encoder_digest": digest,
+        "encoder": module.encoder.spec.as_dict(),
+        "encoder_digest": module.encoder.digest(),
         "data": data.spec.as_dict(),
         "normaliser": data.normaliser.as_dict(),
         "decoder": plain(config.decoder),
@@ -196,33 +202,6 @@ def build_panels(config: DictConfig, data: TissueDataModule, folder: Path) -> Pa
     """The callback that draws some validation fields."""
     fields = open_fields(data, config.panels.count, config.panels.size_px)
     return Panels(fields, folder, config.panels.every_n_epochs)
-
-
-def build_loggers(config: DictConfig, folder: Path, name: str) -> list[WandbLogger]:
-    """W&B, if it is configured; offline unless a key is at hand."""
-    if config.logger.wandb is None:
-        return []
-    os.environ.setdefault("WANDB_SILENT", "true")
-    online = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
-    mode = os.environ.get("WANDB_MODE") or ("online" if online else "offline")
-    options = plain(config.logger.wandb)
-    logged = OmegaConf.to_container(config, resolve=True)
-    return [
-        WandbLogger(
-            name=name,
-            save_dir=str(folder),
-            offline=mode != "online",
-            config=logged,
-            **options,
-        )
-    ]
-
-
-def _has_netrc_key() -> bool:
-    try:
-        return netrc().authenticators(_WANDB_HOST) is not None
-    except (OSError, NetrcParseError):
-        return False
 
 
 def _announced(console: Console) -> Callable[..., Any]:

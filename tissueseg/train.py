@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.console import Console
 from tissueseg.command import INTERRUPTED, run_command
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+
     from tissueseg.data.datamodule import TissueDataModule
     from tissueseg.modules.segmentation import SegmentationModule
 
@@ -20,16 +23,44 @@ if TYPE_CHECKING:
 # imported inside the functions.
 
 
+@dataclass(frozen=True)
+class Run:
+    """One training, opened and checked."""
+
+    name: str
+    folder: Path
+    config: DictConfig
+    data: TissueDataModule
+    module: SegmentationModule
+    loggers: list[WandbLogger]
+    console: Console
+
+
 def train(config: DictConfig) -> None:
-    """Run one training: check, open, fit, score the best epoch, report."""
+    """Check, open, fit, score the best epoch, report."""
+    run = _open(config, Console())
+    _announce(run)
+    if not _fit(run):
+        _say(run, "interrupted; the best decoder so far is kept. Score it with")
+        _say(run, f"  python -m tissueseg.evaluate run={run.folder}")
+        sys.exit(INTERRUPTED)
+    _score(run)
+    for path in sorted(run.folder.rglob("*")):
+        if path.is_file() and "wandb" not in path.parts:
+            _say(run, f"  {path}")
+
+
+def _open(config: DictConfig, console: Console) -> Run:
+    """Build everything, and only then make the run folder."""
     from lightning.pytorch import seed_everything
 
     from tissueseg import assembly
+    from tissueseg.modules.checkpoint import run_name
+    from tissueseg.modules.tracking import open_tracking
     from tissueseg.reporting import runs
 
-    console = Console()
     spec = assembly.check(config)
-    name = f"{config.name}-{config.modality}-{spec.label}"
+    name = run_name(config.name, config.modality, spec.label)
     wanted = Path(config.run_dir or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     runs.check_writable(wanted)
     store = assembly.open_store(config, console)
@@ -39,57 +70,32 @@ def train(config: DictConfig) -> None:
     seed_everything(config.seed, workers=True, verbose=False)
     encoder = assembly.build_encoder(config, data.spec)
     module = assembly.build_module(config, encoder, data)
-    folder = _open_folder(config, wanted, module, data)
-    _announce(console, name, folder, data, module)
-    if not _fit(config, console, folder, name, module, data):
-        _say_interrupted(console, folder)
-        sys.exit(INTERRUPTED)
-    _score(config, console, folder, name, module, data)
-
-
-def _open_folder(
-    config: DictConfig, wanted: Path, module: SegmentationModule, data: TissueDataModule
-) -> Path:
-    """Make the run folder and write what is known before the first step."""
-    from tissueseg.reporting import runs
-
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
-    encoder = module.encoder.spec.as_dict() | {"weights": module.encoder.digest()}
-    described = {"encoder": encoder, "data": data.spec.as_dict(), "split": data.split._asdict()}
-    store = {"path": str(data.store.path.resolve())}
-    runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | described | {"store": store})
-    return folder
+    runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | assembly.describe(module, data))
+    options = config.logger.wandb
+    shown = assembly.plain(config)
+    loggers = open_tracking(folder, name, shown, shown["logger"]["wandb"]) if options else []
+    return Run(name, folder, config, data, module, loggers, console)
 
 
-def _announce(
-    console: Console,
-    name: str,
-    folder: Path,
-    data: TissueDataModule,
-    module: SegmentationModule,
-) -> None:
-    sides = ", ".join(f"{len(t)} {side}" for side, t in data.split._asdict().items() if t)
-    parameters = sum(p.numel() for p in module.decoder.parameters()) / 1e6
-    console.print(f"[bold]{name}[/bold]: {parameters:.2f} M decoder parameters; tissues: {sides}")
-    if module.encoder.spec.random_init:
-        console.print(
-            f"[yellow]encoder={module.encoder.spec.name} has random weights and has learnt nothing: "
-            "these scores say what the decoder makes of the image, not what an encoder is worth."
+def _announce(run: Run) -> None:
+    sides = ", ".join(f"{len(t)} {side}" for side, t in run.data.split._asdict().items() if t)
+    parameters = sum(p.numel() for p in run.module.decoder.parameters()) / 1e6
+    run.console.print(f"[bold]{run.name}[/bold]: decoder of {parameters:.2f} M parameters")
+    run.console.print(f"store: {run.data.store.path} (tissues: {sides})", soft_wrap=True)
+    run.console.print(f"run folder: {run.folder}", soft_wrap=True)
+    if run.module.encoder.spec.random_init:
+        run.console.print(
+            f"[yellow]notice: encoder={run.module.encoder.spec.name} has random weights and has learnt "
+            "nothing: these scores say what the decoder makes of the image, not what an encoder is worth",
+            soft_wrap=True,
         )
-    if silent := data.describe_silent():
-        console.print(f"[yellow]{silent}")
-    console.print(f"run folder: {folder}", soft_wrap=True)
+    if silent := run.data.describe_silent():
+        run.console.print(f"[yellow]notice: {silent}", soft_wrap=True)
 
 
-def _fit(
-    config: DictConfig,
-    console: Console,
-    folder: Path,
-    name: str,
-    module: SegmentationModule,
-    data: TissueDataModule,
-) -> bool:
+def _fit(run: Run) -> bool:
     """Train; False when it was interrupted."""
     from lightning.pytorch.callbacks import EarlyStopping
 
@@ -98,69 +104,51 @@ def _fit(
     from tissueseg.modules.history import History
     from tissueseg.reporting import runs
 
-    save = assembly.keep_decoder(config, data, module.encoder, folder / runs.DECODER)
+    config, path = run.config, run.folder / runs.DECODER
     callbacks = [
-        BestDecoder(config.monitor, save),
+        BestDecoder(config.monitor, assembly.keep_decoder(config, run.data, run.module, path)),
         EarlyStopping(config.monitor, mode="max", patience=config.patience, check_finite=False),
-        assembly.build_panels(config, data, folder / runs.PANELS),
-        History(folder, echo=not console.is_terminal),
+        assembly.build_panels(config, run.data, run.folder / runs.PANELS),
+        History(run.folder, echo=not run.console.is_terminal),
     ]
-    loggers = assembly.build_loggers(config, folder, name)
-    trainer = assembly.build_trainer(config, console, callbacks, loggers)
+    trainer = assembly.build_trainer(config, run.console, callbacks, run.loggers)
     try:
-        trainer.fit(module, datamodule=data)
+        trainer.fit(run.module, datamodule=run.data)
     except SystemExit:  # how Lightning ends after Ctrl-C
         if not trainer.interrupted:
             raise
     return not trainer.interrupted
 
 
-def _score(
-    config: DictConfig,
-    console: Console,
-    folder: Path,
-    name: str,
-    module: SegmentationModule,
-    data: TissueDataModule,
-) -> None:
-    """Score the kept decoder, not the last one, and print what the run left."""
+def _score(run: Run) -> None:
+    """Score the kept decoder, not the last one."""
     from tissueseg import assembly
     from tissueseg.modules.checkpoint import load_decoder
-    from tissueseg.modules.scoring import count, load_best
+    from tissueseg.modules.scoring import count
+    from tissueseg.modules.tracking import close_tracking
     from tissueseg.reporting import runs
     from tissueseg.reporting.scores import side_scores
     from tissueseg.reporting.tables import class_table
 
-    checkpoint = load_decoder(folder / runs.DECODER)
-    load_best(module, checkpoint)
-    trainer = assembly.build_trainer(
-        config, console, [assembly.build_panels(config, data, folder / runs.PANELS)]
-    )
-    sides: dict[str, Any] = {}
-    for side in runs.CONFUSION:
-        if tissues := getattr(data.split, side):
-            counts = count(trainer, module, data, side)
-            runs.save_confusion(folder, side, counts)
-            sides[side] = side_scores(counts, tissues, checkpoint.train_pixels)
-    classes = [c.name for c in data.store.classes]
-    about = {"run": name, "epoch": checkpoint.epoch, "monitor": config.monitor, "classes": classes}
-    runs.write_json(folder / runs.METRICS, about | sides)
-    console.print(class_table(f"{name}, epoch {checkpoint.epoch + 1}", classes, sides))
-    _say_left(console, folder)
+    checkpoint = load_decoder(run.folder / runs.DECODER)
+    run.module.decoder.load_state_dict(checkpoint.state)
+    panels = assembly.build_panels(run.config, run.data, run.folder / runs.PANELS)
+    trainer = assembly.build_trainer(run.config, run.console, [panels])
+    sides = {}
+    for side in (side for side in ("val", "test") if getattr(run.data.split, side)):
+        counts = count(trainer, run.module, run.data, side)
+        runs.save_confusion(run.folder, side, counts)
+        tissues = getattr(run.data.split, side)
+        sides[side] = side_scores(counts, tissues, checkpoint.train_pixels)
+    about = checkpoint.about(run.config.name)
+    runs.write_json(run.folder / runs.METRICS, about | sides)
+    run.console.print(class_table(about, sides))
+    pooled = {f"{s}/{k}": v for s in sides for k, v in sides[s]["pooled"].items() if "macro" in k}
+    close_tracking(run.loggers, pooled, sorted((run.folder / runs.PANELS).glob("*.png")))
 
 
-def _say_left(console: Console, folder: Path) -> None:
-    for path in sorted(p for p in folder.rglob("*") if "wandb" not in p.parts and p.is_file()):
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
-
-
-def _say_interrupted(console: Console, folder: Path) -> None:
-    console.print(
-        f"interrupted; the best decoder so far is kept. Score it with\n"
-        f"  python -m tissueseg.evaluate run={folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
+def _say(run: Run, line: str) -> None:
+    run.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

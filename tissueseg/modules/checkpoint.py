@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tissueseg.contracts import DataSpec, EncoderSpec
+from tissueseg.data.normalise import Normaliser
 from tissueseg.errors import RunFolderError, SpecMismatchError
 
 FORMAT = 1
@@ -33,6 +34,22 @@ class DecoderCheckpoint:
     monitor: str  # metric it was chosen by
     score: float
 
+    def about(self, name: str) -> dict[str, Any]:
+        """What stands above every table of this decoder's scores; `name` is the run's, as configured."""
+        encoder = EncoderSpec(**self.encoder).label
+        return {
+            "run": run_name(name, self.data["modality"], encoder),
+            "encoder": encoder,
+            "modality": self.data["modality"],
+            "epoch": self.epoch,
+            "monitor": self.monitor,
+            "classes": [c["name"] for c in self.data["classes"]],
+        }
+
+    def read_normaliser(self) -> Normaliser:
+        """The normaliser, with the training tissues' statistics."""
+        return Normaliser.from_dict(self.normaliser)
+
     def check_encoder(self, spec: EncoderSpec, digest: str) -> None:
         """Refuse an encoder other than the one the decoder was trained on."""
         given = spec.as_dict() | {"weights": digest}
@@ -41,6 +58,11 @@ class DecoderCheckpoint:
     def check_data(self, spec: DataSpec) -> None:
         """Refuse data with other classes, channels or scale."""
         _refuse_differences("data", self.data, spec.as_dict(), but=("tile_px",))
+
+
+def run_name(name: str, modality: str, encoder: str) -> str:
+    """What a run is called everywhere: its choices, and whether its encoder is random."""
+    return f"{name}-{modality}-{encoder}"
 
 
 def save_decoder(path: Path, checkpoint: DecoderCheckpoint) -> None:

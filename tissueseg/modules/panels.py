@@ -1,6 +1,6 @@
 """Pictures of a field: what goes in, what is true, what was predicted and where they differ.
 
-Plain numpy and Pillow: a panel is one PNG with a title above every picture and the classes below.
+Plain numpy and Pillow: a panel is one PNG with a title above every picture and the colours below.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.instances.boundary import instance_boundary
 
 _GAP_PX = 6
+_COLUMNS = 3
 _TITLE_PX = 22
 _PAPER = (255, 255, 255)
 _INK = (30, 30, 30)
@@ -123,19 +124,21 @@ def _grey(image: np.ndarray) -> np.ndarray:
 def _sheet(
     pictures: dict[str, np.ndarray], legend: list[tuple[str, tuple[int, ...]]]
 ) -> Image.Image:
+    """Pictures in rows of _COLUMNS under their titles, and the legend below."""
     height, width = next(iter(pictures.values())).shape[:2]
     font = ImageFont.load_default(14)
-    total = len(pictures) * (width + _GAP_PX) + _GAP_PX
-    rows = _flow(legend, font, total)
-    size = (total, _TITLE_PX + height + _GAP_PX + _TITLE_PX * (rows[-1][0] + 1))
-    sheet = Image.new("RGB", size, _PAPER)
+    columns = min(_COLUMNS, len(pictures))
+    total, below = columns * (width + _GAP_PX) + _GAP_PX, _TITLE_PX + height + _GAP_PX
+    places = _flow(legend, font, total)
+    top = -(-len(pictures) // columns) * below
+    sheet = Image.new("RGB", (total, top + _TITLE_PX * (places[-1][0] + 1)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for i, (title, picture) in enumerate(pictures.items()):
-        left = _GAP_PX + i * (width + _GAP_PX)
-        draw.text((left, 3), title, _INK, font)
-        sheet.paste(Image.fromarray(picture), (left, _TITLE_PX))
-    top = _TITLE_PX + height + _GAP_PX
-    for (row, left), (name, color) in zip(rows, legend, strict=True):
+        row, column = divmod(i, columns)
+        left, upper = _GAP_PX + column * (width + _GAP_PX), row * below
+        draw.text((left, upper + 3), title, _INK, font)
+        sheet.paste(Image.fromarray(picture), (left, upper + _TITLE_PX))
+    for (row, left), (name, color) in zip(places, legend, strict=True):
         y = top + row * _TITLE_PX
         draw.rectangle((left, y + 3, left + 12, y + 15), color, _INK)
         draw.text((left + 18, y), name, _INK, font)

@@ -6,13 +6,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from tissueseg.data.datamodule import TissueDataModule
-from tissueseg.modules.checkpoint import DecoderCheckpoint
 from tissueseg.modules.segmentation import SegmentationModule
-
-
-def load_best(module: SegmentationModule, checkpoint: DecoderCheckpoint) -> None:
-    """Put a checkpoint's decoder into a module built for it."""
-    module.decoder.load_state_dict(checkpoint.state)
 
 
 def count(

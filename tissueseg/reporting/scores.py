@@ -12,7 +12,7 @@ from tissueseg.metrics.semantic import macro, prior_dice, semantic_scores
 
 
 def side_scores(
-    confusion: np.ndarray, tissues: Sequence[str], train_pixels: np.ndarray
+    confusion: np.ndarray, tissues: Sequence[str], train_pixels: Sequence[int]
 ) -> dict[str, Any]:
     """Scores of one side of the split.
 

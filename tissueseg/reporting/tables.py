@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 _ROLE = {"val": "val, chose the epoch", "test": "test, seen once"}
 
 
-def class_table(
-    title: str, classes: Sequence[str], sides: Mapping[str, Mapping[str, Any]]
-) -> Table:
+def class_table(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> Table:
     """Dice and IoU per class for each side of the split, beside the Dice of guessing.
 
     Args:
-        title: above the table.
-        classes: names by id.
-        sides: `val` and perhaps `test` -> what `side_scores` returned.
+        about: run, epoch and class names.
+        sides: side of the split -> what `side_scores` returned.
     """
-    table = Table(
-        title=title, title_justify="left", caption=_caption(sides), caption_justify="left"
-    )
-    table.add_column("class")
+    classes = about["classes"]
+    title = f"{about['run']}, epoch {about['epoch'] + 1}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.caption, table.caption_justify = _caption(sides), "left"
+    table.add_column("class", no_wrap=True)
     for side in sides:
         table.add_column(f"{side} share", justify="right")
         table.add_column("Dice", justify="right", style="bold")
@@ -41,10 +40,10 @@ def class_table(
 
 
 def _caption(sides: Mapping[str, Mapping[str, Any]]) -> str:
-    counts = (f"{_ROLE.get(s, s)}: {len(scores['tissues'])} tissues" for s, scores in sides.items())
+    counts = (f"{_ROLE.get(s, s)}: {len(scores['tissues'])}" for s, scores in sides.items())
     return (
-        f"Pooled over all pixels ({'; '.join(counts)}); –: class in neither truth nor prediction; "
-        "guess: Dice of drawing each pixel's class from the training frequencies."
+        f"Pooled over all pixels of the tissues ({'; '.join(counts)}). –: class in neither truth nor "
+        "prediction. guess: Dice of drawing each pixel's class from the training frequencies."
     )
 
 

@@ -250,9 +250,13 @@ class TissueWriter:
             "tissues": [list(entry) for entry in self._entries],
         }
         if self.path.exists() and self.overwrite:
-            old = self._partial.with_suffix(".old")
+            old = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
             self.path.rename(old)
-            self._partial.rename(self.path)
+            try:
+                self._partial.rename(self.path)
+            except OSError:
+                old.rename(self.path)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             self._partial.rename(self.path)

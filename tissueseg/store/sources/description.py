@@ -74,17 +74,22 @@ def read_description(path: Path) -> Description:
     known = ("mpp", "images", "masks", "classes", "channels", "patient", "tissues", "untyped")
     top = Section(value, str(path), known)
     masks = Section(top.get("masks", dict), top.at("masks"), _MASKS)
+    instances = masks.require_pattern("instances", MASK_SUFFIXES)
     types = _type_table(masks)
     class_image = masks.pattern("classes", MASK_SUFFIXES, None)
     if types and class_image:
         raise ConfigError(f"{masks.where} gives both `classes` and `types`: keep one of them.")
     images = _images(top)
+    if instances in images.values():
+        raise ConfigError(
+            f"{masks.at('instances')} is {instances!r}, which is the image: name the mask."
+        )
     classes, type_ids = _classes(top, needed=bool(types or class_image))
     channels = top.get("channels", (list, dict), None)
     return Description(
         mpp=_mpp(top),
         images=images,
-        instances=masks.require_pattern("instances", MASK_SUFFIXES),
+        instances=instances,
         class_image=class_image,
         types=types,
         ignore=masks.pattern("ignore", MASK_SUFFIXES, None),

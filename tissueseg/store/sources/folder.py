@@ -207,7 +207,7 @@ class FolderSource:
         if self._about.types:
             path = self._file(self._about.types.file, tissue)
             types = read_types(path, self._about.types, self._about.type_ids)
-            absent = len(types.keys() - set(np.unique(instances).tolist()))
+            absent = int((~np.isin(list(types), instances)).sum())
             self._notices.count("{n} rows of types without an instance", tissue, absent)
             return type_by_table(instances, types)
         if self._about.class_image:

@@ -1,0 +1,132 @@
+"""Fixtures every test may use: real images when at hand, commands as users run them, small tissues."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from PIL import Image
+
+from tissueseg.contracts import Channel, TissueClass
+from tissueseg.store.checks import Tissue
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images, which the repository does not hold; tests with them carry the marker `real`."""
+    path = Path(os.environ.get("TISSUESEG_SHARED", REPOSITORY.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip("real images are not at hand")
+    return path
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m tissueseg.<command> …` in a folder (tmp_path unless told)."""
+
+    def run(
+        command: str, *overrides: str, cwd: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"tissueseg.{command}", *overrides],
+            cwd=cwd,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def classes() -> tuple[TissueClass, ...]:
+    return (
+        TissueClass(0, "background", "#000000"),
+        TissueClass(1, "tumor", "#ff0000"),
+        TissueClass(2, "immune", "#00ff00"),
+    )
+
+
+@pytest.fixture
+def panel() -> tuple[Channel, ...]:
+    return (Channel("DAPI", "P68431", True), Channel("CD3", "P07766"))
+
+
+@pytest.fixture
+def make_tissue() -> Callable[..., Tissue]:
+    """A tissue of random pixels with square cells of 6 px in every 8, classes 1 and 2 in turn."""
+
+    def make(height: int = 40, width: int = 48, seed: int = 0, **parts: Any) -> Tissue:
+        rng = np.random.default_rng(seed)
+        instances, classes = square_cells(height, width)
+        tissue = Tissue(
+            instances=instances,
+            classes=classes,
+            he=rng.integers(0, 256, (3, height, width), np.uint8),
+            sp=rng.integers(0, 4000, (2, height, width), np.uint16),
+        )
+        return tissue._replace(**parts)
+
+    return make
+
+
+def square_cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = np.mgrid[:height, :width]
+    ids = 1 + (rows // 8) * -(-width // 8) + columns // 8
+    instances = np.where((rows % 8 < 6) & (columns % 8 < 6), ids, 0).astype(np.uint16)
+    return instances, np.where(instances > 0, 1 + instances % 2, 0).astype(np.uint8)
+
+
+class ImageFolder:
+    """A user's folder: `a.he.png`, `a.sp.tif`, `a.nuclei.tif`, `a.classes.png`, …, `tissues.yaml`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self.description: dict[str, Any] = {
+            "mpp": 0.5,
+            "images": {"he": "{id}.he.png", "sp": "{id}.sp.tif"},
+            "masks": {"instances": "{id}.nuclei.tif", "classes": "{id}.classes.png"},
+            "classes": ["background", "tumor", "immune"],
+            "channels": ["DAPI", {"name": "CD3", "uniprot": "P07766"}],
+        }
+
+    def add(self, name: str, tissue: Tissue) -> None:
+        assert tissue.he is not None
+        Image.fromarray(np.moveaxis(tissue.he, 0, -1)).save(self.path / f"{name}.he.png")
+        tifffile.imwrite(self.path / f"{name}.sp.tif", tissue.sp, metadata={"axes": "CYX"})
+        tifffile.imwrite(self.path / f"{name}.nuclei.tif", tissue.instances)
+        Image.fromarray(tissue.classes).save(self.path / f"{name}.classes.png")
+
+    def describe(self, **changes: Any) -> None:
+        """Write the description; None takes a key out."""
+        merged = {k: v for k, v in (self.description | changes).items() if v is not None}
+        (self.path / "tissues.yaml").write_text(yaml.safe_dump(merged), encoding="utf-8")
+
+    def only_he(self) -> dict[str, Any]:
+        return {"images": {"he": "{id}.he.png"}, "channels": None}
+
+    def only_sp(self) -> dict[str, Any]:
+        return {"images": {"sp": "{id}.sp.tif"}}
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path, make_tissue: Callable[..., Tissue]) -> ImageFolder:
+    """Two small tissues, described."""
+    folder = ImageFolder(tmp_path / "images")
+    for seed, name in enumerate(("a", "b")):
+        folder.add(name, make_tissue(seed=seed))
+    folder.describe()
+    return folder
