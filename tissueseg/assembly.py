@@ -32,7 +32,7 @@ from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.data.targets import BoundaryTarget, Targets
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import ConfigError
+from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion
@@ -43,6 +43,18 @@ from tissueseg.modules.segmentation import SegmentationModule
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
 from tissueseg.store.tissues import TissueStore
+
+_WHOLE_NUMBERS = {
+    "data.tile_px": 1,
+    "data.batch_size": 1,
+    "data.num_workers": 0,
+    "epochs": 1,
+    "patience": 1,
+    "seed": 0,
+    "panels.count": 0,
+    "panels.size_px": 1,
+    "panels.every_n_epochs": 1,
+}
 
 
 def modality_of(config: DictConfig) -> Modality:
@@ -55,7 +67,14 @@ def modality_of(config: DictConfig) -> Modality:
 
 
 def check(config: DictConfig) -> EncoderSpec:
-    """Check encoder, modality, tiles, decoder and loss against each other; opens nothing."""
+    """Check numbers, and encoder, modality, tiles, decoder and loss against each other.
+
+    Opens nothing.
+    """
+    for key, lowest in _WHOLE_NUMBERS.items():
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+            raise ConfigError(f"{key}={value}, wanted a whole number of at least {lowest}.")
     spec: EncoderSpec = build(config.encoder.spec)
     heads = list(config.decoder.heads)
     for head in heads:
@@ -106,8 +125,23 @@ def open_data(
     return TissueDataModule(store, split, fitted, targets, loading)
 
 
+def check_against_data(config: DictConfig, data: TissueDataModule) -> None:
+    """Check what only the store can tell: class names in the monitor, something to find in val."""
+    store = data.store
+    names = ("macro", "macro_foreground", *(c.name for c in store.classes))
+    known = [f"val/{score}/{name}" for score in ("dice", "iou") for name in names]
+    if config.monitor not in known:
+        raise ConfigError(f"monitor={config.monitor} is unknown: choose from {', '.join(known)}.")
+    if not store.class_pixels(data.split.val)[1:].any():
+        raise SplitError(
+            f"split: the validation tissues {list(data.split.val)[:5]} hold no cell of any class, so "
+            "no epoch could be chosen: change split.val."
+        )
+
+
 def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
     """Replace `class_weights=inverse_frequency` by the numbers, so that the saved config holds them."""
+    n_classes = len(data.store.classes)
     if config.class_weights == "inverse_frequency":
         pixels = data.store.class_pixels(data.split.train)
         config.class_weights = inverse_frequency(pixels.tolist())
@@ -115,6 +149,11 @@ def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
         raise ConfigError(
             f"class_weights={config.class_weights} is unknown: choose null, inverse_frequency or a "
             "list with one number per class."
+        )
+    if config.class_weights is not None and len(config.class_weights) != n_classes:
+        raise ConfigError(
+            f"class_weights has {len(config.class_weights)} numbers, but the store has {n_classes} "
+            "classes: give one per class, background first."
         )
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hydra import main as hydra_main
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,9 +32,23 @@ _TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.")
 def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
     """Compose `configs/<name>.yaml` with the command line and run the job on it."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
-    start = hydra_main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(job)
+    refused: list[TissuesegError] = []
+
+    def quietly(config: DictConfig) -> None:
+        # Hydra prints a line of its own about errors that leave a job. In a sweep it must see them:
+        # its jobs may run in other processes.
+        try:
+            job(config)
+        except TissuesegError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            refused.append(error)
+
+    start = hydra_main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(quietly)
     try:
         start()
+        if refused:
+            raise refused[0]
     except (TissuesegError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(USER_ERROR)
@@ -73,7 +89,8 @@ def one_line(error: BaseException) -> str:
     starts = [i for i, line in enumerate(lines) if line.startswith("Available options")]
     if not starts:
         kept = (line for line in lines if not line.startswith(("full_key:", "object_type=")))
-        return ". ".join(line.rstrip(".") for line in kept) + "."
+        said = ". ".join(line.rstrip(".") for line in kept)
+        return said if said.endswith(("?", ")")) else f"{said}."
     ends = (i for i, line in enumerate(lines) if line.startswith("Config search path"))
     options = lines[starts[0] + 1 : next(ends, None)]
     return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"

@@ -66,6 +66,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     store = assembly.open_store(config, console)
     split = assembly.open_split(config, store)
     data = assembly.open_data(config, store, split, spec.normalisation)
+    assembly.check_against_data(config, data)
     assembly.settle_class_weights(config, data)
     seed_everything(config.seed, workers=True, verbose=False)
     encoder = assembly.build_encoder(config, data.spec)
