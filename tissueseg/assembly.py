@@ -175,7 +175,12 @@ def build_module(
     metrics = {side: PooledConfusion(n, n_classes) for side, n in sides.items() if n}
     names = [c.name for c in data.store.classes]
     optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
-    return SegmentationModule(encoder, decoder, loss, metrics, names, optimizer, scheduler)
+    module = SegmentationModule(encoder, decoder, loss, metrics, names, optimizer, scheduler)
+    try:
+        module.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optim: {error}.") from error
+    return module
 
 
 def build_trainer(

@@ -26,11 +26,13 @@ from tissueseg.errors import ConfigError, TissuesegError
 USER_ERROR = 2
 INTERRUPTED = 130
 
+_REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
 _TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.")
 
 
 def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
     """Compose `configs/<name>.yaml` with the command line and run the job on it."""
+    _take_setting(name)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
     refused: list[TissuesegError] = []
 
@@ -71,8 +73,11 @@ def build(config: Any, **given: Any) -> Any:
     try:
         return instantiate(config, _convert_="all", **given)
     except InstantiationException as error:
-        if isinstance(error.__cause__, TissuesegError):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, TissuesegError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError) or type(cause).__name__ in _REFUSALS:
+            raise ConfigError(f"{config.get('_target_')}: {cause}.") from error
         raise
 
 
@@ -94,6 +99,17 @@ def one_line(error: BaseException) -> str:
     ends = (i for i, line in enumerate(lines) if line.startswith("Config search path"))
     options = lines[starts[0] + 1 : next(ends, None)]
     return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"
+
+
+def _take_setting(name: str) -> None:
+    """Let `$TISSUESEG_SETTING` stand for `setting=…` where the command line names none.
+
+    Not by interpolation in the defaults list: Hydra refuses settings that override groups there.
+    """
+    setting = os.environ.get("TISSUESEG_SETTING")
+    said = any(argument.startswith("setting=") for argument in sys.argv)
+    if setting and not said and "- setting:" in (CONFIG_DIR / f"{name}.yaml").read_text():
+        sys.argv.insert(1, f"setting={setting}")
 
 
 def _closest(line: str, options: list[str]) -> str:

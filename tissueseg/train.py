@@ -71,6 +71,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     seed_everything(config.seed, workers=True, verbose=False)
     encoder = assembly.build_encoder(config, data.spec)
     module = assembly.build_module(config, encoder, data)
+    assembly.build_trainer(config, console, [])  # a machine that lacks a GPU says so now
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | assembly.describe(module, data))

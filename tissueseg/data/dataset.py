@@ -70,17 +70,15 @@ class TileDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         tissue, tile = self.tile(index)
         name = self.tissues[tissue]
-        image = self._image(name, tile)
-        labels = self._read(name, INSTANCES, tile, fill=0)
-        classes = self._read(name, CLASSES, tile, fill=IGNORE)
-        targets = self._targets(labels, classes)
+        labels, classes = (self._read(name, array, tile) for array in (INSTANCES, CLASSES))
+        targets = self._targets(labels, classes)  # before padding, whose 0 is no background
         if self._owned_only:
             classes = _keep_owned(classes, tile)
         return Batch(
-            torch.from_numpy(image),
-            torch.from_numpy(classes.astype(np.int64)),
-            torch.from_numpy(labels),
-            {head: torch.from_numpy(target) for head, target in targets.items()},
+            torch.from_numpy(self._image(name, tile)),
+            torch.from_numpy(self._filled(classes.astype(np.int64), IGNORE)),
+            torch.from_numpy(self._filled(labels, 0)),
+            {head: torch.from_numpy(self._filled(made, 0)) for head, made in targets.items()},
             torch.tensor(tissue),
             torch.tensor([tile.rows.start, tile.columns.start]),
         )
@@ -88,21 +86,26 @@ class TileDataset(Dataset[Batch]):
     def _image(self, tissue: str, tile: Tile) -> np.ndarray:
         parts = []
         for kind in self._normaliser.modality.images:
-            raw = self._read(tissue, kind, tile)
+            raw = self._filled(self._read(tissue, kind, tile))
             clips = self._clips[tissue]
             parts.append(
                 self._normaliser.he(raw) if kind == "he" else self._normaliser.sp(raw, clips)
             )
         return np.concatenate(parts)
 
-    def _read(self, tissue: str, array: str, tile: Tile, fill: int | None = None) -> np.ndarray:
+    def _read(self, tissue: str, array: str, tile: Tile) -> np.ndarray:
+        """The part of a tile that lies inside the tissue."""
         entry = self._store.entry(tissue)
         y, x = tile.rows.start, tile.columns.start
         height, width = min(self._tile_px, entry.height - y), min(self._tile_px, entry.width - x)
-        part = self._store.read(tissue, array, Window(y, x, height, width))
-        beyond = (0, self._tile_px - height), (0, self._tile_px - width)
+        return self._store.read(tissue, array, Window(y, x, height, width))
+
+    def _filled(self, part: np.ndarray, fill: int | None = None) -> np.ndarray:
+        """A whole tile: beyond the tissue `fill`, or the mirrored part."""
+        leading = [(0, 0)] * (part.ndim - 2)
+        beyond = [*leading, *((0, self._tile_px - length) for length in part.shape[-2:])]
         if fill is None:
-            return np.pad(part, ((0, 0), *beyond), mode="symmetric")
+            return np.pad(part, beyond, mode="symmetric")
         return np.pad(part, beyond, constant_values=fill)
 
 

@@ -47,11 +47,18 @@ class Normaliser:
         return cls(modality, normalisation, tuple(mean.tolist()), tuple(std.tolist()))
 
     def clips(self, store: TissueStore, tissue: str) -> np.ndarray:
-        """(C,) float32 upper clips of a tissue's SP channels; NaN for a channel without signal."""
+        """(C,) float32 upper clips of a tissue's SP channels; NaN for a channel that is left out.
+
+        That is one without signal in this tissue, or in every training tissue.
+        """
         if "sp" not in self.modality.images:
             return np.empty(0, np.float32)
-        found = _statistics(store, tissue, self.normalisation.sp_quantile)
-        return np.array([s.clip if s.usable else np.nan for s in found], np.float32)
+        found = zip(
+            _statistics(store, tissue, self.normalisation.sp_quantile), self.sp_std, strict=True
+        )
+        return np.array(
+            [s.clip if s.usable and std > 0 else np.nan for s, std in found], np.float32
+        )
 
     def he(self, image: np.ndarray) -> np.ndarray:
         """Scale (3, H, W) uint8 to float32."""
@@ -63,9 +70,7 @@ class Normaliser:
         """Scale (C, H, W) intensities to float32, given the tissue's clips."""
         mean = np.asarray(self.sp_mean, np.float32)[:, None, None]
         std = np.asarray(self.sp_std, np.float32)[:, None, None]
-        missing = np.isnan(clips) | (
-            std[:, 0, 0] == 0
-        )  # the latter: silent in every training tissue
+        missing = np.isnan(clips)
         clipped = np.minimum(image, np.where(missing, 0, clips)[:, None, None], dtype=np.float32)
         scaled = (np.log1p(clipped, out=clipped) - mean) / (std + _EPSILON)
         scaled[missing] = 0
@@ -89,7 +94,7 @@ class Normaliser:
 def silent_channels(
     store: TissueStore, tissues: Sequence[str], normaliser: Normaliser
 ) -> dict[str, list[str]]:
-    """SP channels without signal -> the tissues where they are left out."""
+    """SP channels without signal, there or in training -> the tissues where they are left out."""
     silent: dict[str, list[str]] = {}
     for tissue in tissues:
         for channel in np.flatnonzero(np.isnan(normaliser.clips(store, tissue))):

@@ -47,5 +47,6 @@ class Encoder(nn.Module, ABC):
         hashed = hashlib.sha256()
         for name, value in sorted(self.state_dict().items()):
             hashed.update(name.encode())
-            hashed.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            flat = value.detach().cpu().reshape(-1)  # a scalar has no other view
+            hashed.update(flat.view(torch.uint8).numpy().tobytes())
         return hashed.hexdigest()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tissueseg.contracts import LEVELS, EncoderSpec
 from tissueseg.encoders.base import Encoder
+from tissueseg.errors import ConfigError
 
 
 class TinyEncoder(Encoder):
@@ -22,6 +23,9 @@ class TinyEncoder(Encoder):
         image_channels: channels of the tile image.
         heads: attention heads.
         seed: of the weights; the global random state is left as it was.
+
+    Raises:
+        ConfigError: channels that differ or that the heads do not divide.
     """
 
     def __init__(
@@ -29,6 +33,11 @@ class TinyEncoder(Encoder):
     ) -> None:
         super().__init__(spec)
         dim, patch = spec.channels[0], spec.stride_px
+        if set(spec.channels) != {dim} or dim % heads:
+            raise ConfigError(
+                f"encoder={spec.name} got spec.channels={list(spec.channels)} with heads={heads}: give "
+                "four equal channels, a multiple of the heads."
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.patch_embed = nn.Conv2d(image_channels, dim, patch, patch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ def load_decoder(path: Path) -> DecoderCheckpoint:
         if content.pop("format") != FORMAT:
             raise KeyError("format")
         return DecoderCheckpoint(**content)
-    except (RuntimeError, KeyError, TypeError, EOFError, ValueError, AttributeError) as error:
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
         raise RunFolderError(
             f"{path} is damaged or no decoder checkpoint of this version."
         ) from error

@@ -66,6 +66,8 @@ def draw_panel(panel: Panel) -> Image.Image:
     pictures["error"] = error_map(panel.classes, predicted)
     shown = np.union1d(np.unique(panel.classes), np.unique(predicted))
     legend = [(c.name, _rgb(c.color)) for c in panel.table if c.id in shown and c.id > 0]
+    if IGNORE in shown:
+        legend.append(("ignored", (255, 255, 255)))
     return _sheet(pictures, [*legend, *ERRORS.items()])
 
 

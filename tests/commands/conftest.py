@@ -1,0 +1,72 @@
+"""Commands run in this process, on a demo store drawn once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from tissueseg.command import run_command
+from tissueseg.evaluate import evaluate
+from tissueseg.train import train
+
+JOBS = {"train": train, "evaluate": evaluate}
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more by sharing than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own: the user's stays untouched."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TISSUESEG_CACHE", str(cache))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield cache
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`command("train", "+debug=fast")` as from the shell, without the start of a process."""
+
+    def run(name: str, *overrides: str) -> Result:
+        monkeypatch.setattr(sys, "argv", [f"tissueseg.{name}", *overrides])
+        try:
+            run_command(name, JOBS[name])
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, demo_cache: Path) -> Path:
+    """The folder of one small finished run, not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    overrides = ["+experiment=boundary_att", "+debug=fast", "logger=csv", f"run_dir={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tissueseg.train", *overrides])
+        run_command("train", train)
+    return folder
