@@ -103,7 +103,7 @@ class Panels(pl.Callback):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        for panel in self._panels:
+        for panel in (panel for panel in self._panels if panel.maps):  # reached by a tile
             paths.append(self._folder / f"{panel.name}.png")
             draw_panel(panel).save(paths[-1])
         for logger in trainer.loggers:

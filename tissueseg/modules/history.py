@@ -26,12 +26,17 @@ class History(pl.Callback):
         self._folder, self._echo = folder, echo
         self._rows: list[dict[str, float]] = []
         self._started = time.monotonic()
+        self._rate = math.nan
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the epoch's learning rate: when it ends, the scheduler has already gone on."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch and write both files."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row = {"epoch": float(trainer.current_epoch), "lr": rate} | dict(sorted(found.items()))
+        row = {"epoch": float(trainer.current_epoch), "lr": self._rate}
+        row |= dict(sorted(found.items()))
         self._rows.append(row)
         if trainer.is_global_zero:
             self._write()

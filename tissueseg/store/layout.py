@@ -53,15 +53,17 @@ def image_metadata(
     return {"ome": ome}
 
 
-def label_metadata(name: str, mpp: float, classes: Sequence[TissueClass] = ()) -> dict[str, Any]:
-    """NGFF attributes of a label image, with the colours of its classes if it shows classes."""
-    label: dict[str, Any] = {}
+def label_metadata(
+    name: str, mpp: float, image: str, classes: Sequence[TissueClass] = ()
+) -> dict[str, Any]:
+    """NGFF attributes of a label image over `image`, with the colours of classes if it shows them."""
+    label: dict[str, Any] = {"source": {"image": f"../../{image}"}}
     if classes:
         colors = [
             {"label-value": c.id, "rgba": [*_rgb(c.color), 255 * (c.id > 0)]} for c in classes
         ]
         names = [{"label-value": c.id, "class": c.name} for c in classes]
-        label = {"colors": colors, "properties": names}
+        label |= {"colors": colors, "properties": names}
     multiscale = _multiscale(name, _plane(), [mpp, mpp])
     ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "image-label": label}
     return {"ome": ome}

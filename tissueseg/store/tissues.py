@@ -210,8 +210,8 @@ class TissueWriter:
 
     def _write_labels(self, group: zarr.Group, tissue: Tissue) -> None:
         instances, classes = tissue.instances.astype(np.int32), tissue.classes.astype(np.uint8)
-        plain = layout.label_metadata("instances", self.mpp)
-        named = layout.label_metadata("classes", self.mpp, self.classes)
+        plain = layout.label_metadata("instances", self.mpp, self.images[0])
+        named = layout.label_metadata("classes", self.mpp, self.images[0], self.classes)
         _write(group, layout.INSTANCES, instances, plain)
         _write(group, layout.CLASSES, classes, named)
         listed = {"version": layout.NGFF_VERSION, "labels": ["instances", "classes"]}
