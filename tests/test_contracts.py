@@ -52,7 +52,10 @@ def test_what_fits_passes():
             r"encoder=virtues was trained on \['sp'\], but modality=he\. Choose modality=sp or another",
         ),
         ({"modality": Modality.HE_SP}, "but modality=he_sp"),
-        ({"tile_px": 60}, r"data\.tile_px=60 is not a multiple of the 8 px patch .*Choose 56 or 64"),
+        (
+            {"tile_px": 60},
+            r"data\.tile_px=60 is not a multiple of the 8 px patch .*Choose 56 or 64",
+        ),
         ({"tile_px": 5}, "Choose 8 or 16"),
         ({"tile_px": 0}, r"data\.tile_px=0"),
         ({"tile_px": -8}, r"data\.tile_px=-8"),
@@ -184,7 +187,7 @@ HOLE = pytest.mark.xfail(reason="command.build looks at the text of targets alon
 def test_foreign_targets_are_refused_and_not_run(tmp_path: Path, how: str):
     """A run folder's config may come from elsewhere: `evaluate` builds what it says."""
     trace = tmp_path / "was_here"
-    with pytest.raises(ConfigError, match="os.mkdir is not among"):
+    with pytest.raises(ConfigError, match=r"os\.mkdir is not among"):
         build(reach(trace, how))
     assert not trace.exists()
 

@@ -1,5 +1,7 @@
 """What every composition in configs/ promises, through the module that trains it."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from stores import TINY, choices, compose, three_tissues, write_store
@@ -69,10 +71,12 @@ def batch(data):
 def biases_before_batch_norm(module: nn.Module) -> set[int]:
     """BN subtracts them again: their true gradient is 0, what is computed is rounding."""
     rows = [list(m) for m in module.modules() if isinstance(m, nn.Sequential)]
-    pairs = [pair for row in rows for pair in zip(row, row[1:], strict=False)]
+    pairs = [pair for row in rows for pair in pairwise(row)]
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
     return {
-        id(a.bias) for a, b in pairs if isinstance(a, convolutions) and isinstance(b, nn.BatchNorm2d)
+        id(a.bias)
+        for a, b in pairs
+        if isinstance(a, convolutions) and isinstance(b, nn.BatchNorm2d)
     }
 
 
@@ -140,7 +144,9 @@ def test_every_term_of_the_loss_is_logged_and_adds_up(config, module, batch):
     total = module.training_step(batch, 0).item()
     terms = config.loss.terms
     assert module.logged.keys() == {"train/loss"} | {f"train/loss/{name}" for name in terms}
-    weighted = sum(term.weight * module.logged[f"train/loss/{name}"] for name, term in terms.items())
+    weighted = sum(
+        term.weight * module.logged[f"train/loss/{name}"] for name, term in terms.items()
+    )
     assert total == pytest.approx(weighted, rel=1e-5)
     module.logged.clear()
     module.eval().validation_step(batch, 0)
@@ -171,7 +177,17 @@ def test_checkpoints_hold_no_encoder_and_load_strictly(module):
         module.load_state_dict(checkpoint["state_dict"], strict=True)
 
 
-GROUPS = ("setting", "modality", "encoder", "decoder", "loss", "split", "optim", "trainer", "logger")
+GROUPS = (
+    "setting",
+    "modality",
+    "encoder",
+    "decoder",
+    "loss",
+    "split",
+    "optim",
+    "trainer",
+    "logger",
+)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +205,9 @@ def test_every_choice_composes_and_resolves(override, monkeypatch):
         assembly.check(config)
 
 
-@pytest.mark.xfail(reason="Hydra: no overrides in the subtree of an interpolated group", strict=True)
+@pytest.mark.xfail(
+    reason="Hydra: no overrides in the subtree of an interpolated group", strict=True
+)
 def test_the_setting_may_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("TISSUESEG_STORE", "somewhere.zarr")
     monkeypatch.setenv("TISSUESEG_SETTING", "orion")
@@ -199,5 +217,3 @@ def test_the_setting_may_come_from_the_environment(monkeypatch):
 def test_what_the_command_line_says_wins_over_the_experiment():
     config = compose("setting=demo", "+experiment=boundary_att", "modality=sp", "epochs=3")
     assert (config.modality, config.trainer.max_epochs) == ("sp", 3)
-
-

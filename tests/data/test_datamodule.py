@@ -83,7 +83,9 @@ def test_lightning_names_the_epoch(uneven):
     assert len(module.seen) == 2
 
 
-@pytest.mark.parametrize(("modality", "channels", "panel"), [("he", 3, 0), ("sp", 2, 2), ("he_sp", 5, 2)])
+@pytest.mark.parametrize(
+    ("modality", "channels", "panel"), [("he", 3, 0), ("sp", 2, 2), ("he_sp", 5, 2)]
+)
 def test_it_says_what_the_data_looks_like(uneven, modality, channels, panel):
     data = make(uneven, Modality(modality))
     spec = data.spec
@@ -100,7 +102,11 @@ def test_a_side_that_is_only_scored_needs_no_training_tissue(uneven):
 def test_channels_without_signal_are_told(uneven, tmp_path):
     assert make(uneven).describe_silent() is None
     dark = random_tissue(16, 16).sp * np.array([1, 0], np.uint16)[:, None, None]
-    tissues = {"a": random_tissue(16, 16), "b": random_tissue(16, 16, sp=dark), "c": random_tissue(16, 16)}
+    tissues = {
+        "a": random_tissue(16, 16),
+        "b": random_tissue(16, 16, sp=dark),
+        "c": random_tissue(16, 16),
+    }
     store = write_store(tmp_path / "s.zarr", tissues)
     said = make(store).describe_silent()
     assert "CD3 in 1 (b …)" in said

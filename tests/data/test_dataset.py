@@ -104,7 +104,9 @@ def test_image_pixels_are_the_normalised_store_s(make_dataset, uneven):
     assert (int(item.tissue), item.origin.tolist()) == (0, [16, 48])
     raw = whole(uneven, "a", "he")[:, 16:48, 48:80]
     np.testing.assert_allclose(item.image[:3], raw / 127.5 - 1, atol=1e-6)
-    normaliser = Normaliser.fit(uneven, ("a", "b"), make_dataset()._normaliser.modality, Normalisation())
+    normaliser = Normaliser.fit(
+        uneven, ("a", "b"), make_dataset()._normaliser.modality, Normalisation()
+    )
     sp = normaliser.sp(whole(uneven, "a", "sp")[:, 16:48, 48:80], normaliser.clips(uneven, "a"))
     np.testing.assert_array_equal(item.image[3:], sp)
 
@@ -128,7 +130,9 @@ def test_beyond_the_edge_images_are_mirrored_and_classes_ignored(make_dataset, u
 def test_the_end_of_a_tissue_is_no_edge_of_a_nucleus(make_dataset, tmp_path, edges_of):
     """Nothing is known beyond: padded tiles have the targets that tiles inside the tissue have."""
     full = np.ones((20, 50), np.int32)
-    store = write_store(tmp_path / "s.zarr", {"a": random_tissue(20, 50, instances=full, classes=full)})
+    store = write_store(
+        tmp_path / "s.zarr", {"a": random_tissue(20, 50, instances=full, classes=full)}
+    )
     for tile_px in (10, 32, 64):
         dataset = make_dataset(tile_px, tissues=("a",), store=store, edges_of=edges_of)
         assert not any(dataset[i].targets["boundary"].any() for i in range(len(dataset)))
@@ -184,7 +188,9 @@ def test_tissues_without_a_tile_are_passed_over(make_dataset):
 
 
 def test_a_tile_that_fits_nowhere_is_refused(make_dataset):
-    with pytest.raises(SplitError, match=r"no tile of 128 px fits into \['a', 'b', 'c'\].*edge=pad"):
+    with pytest.raises(
+        SplitError, match=r"no tile of 128 px fits into \['a', 'b', 'c'\].*edge=pad"
+    ):
         make_dataset(128, "drop")
 
 

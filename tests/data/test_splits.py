@@ -25,7 +25,9 @@ def test_the_study_s_35_tissues_in_alphabetical_order():
 
 
 @given(
-    st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.sampled_from("pqrstuv"), min_size=1),
+    st.dictionaries(
+        st.text("abcdef", min_size=1, max_size=4), st.sampled_from("pqrstuv"), min_size=1
+    ),
     shares,
     shares,
     st.just(0.0) | shares,
@@ -97,5 +99,5 @@ def test_leakage_is_caught(planted):
 
 
 def test_a_tissue_the_store_does_not_hold_is_named():
-    with pytest.raises(SplitError, match="split.val names ghost"):
+    with pytest.raises(SplitError, match=r"split\.val names ghost"):
         check_split(Split(("a",), ("ghost",)), {"a": "a"})

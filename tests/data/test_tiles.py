@@ -47,7 +47,9 @@ def test_a_tile_owns_only_what_it_shows(height, width, tile_px, edge):
 @given(sizes, sizes, tile_sizes, edges)
 def test_length_is_the_number_of_distinct_tiles(height, width, tile_px, edge):
     grid = TileGrid(height, width, tile_px, edge)
-    corners = {(tile.rows.start, tile.columns.start) for tile in map(grid.__getitem__, range(len(grid)))}
+    corners = {
+        (tile.rows.start, tile.columns.start) for tile in map(grid.__getitem__, range(len(grid)))
+    }
     assert len(corners) == len(grid)
     for outside in (-1, len(grid)):
         with pytest.raises(IndexError):
@@ -60,7 +62,7 @@ def test_shift_and_drop_stay_inside_where_there_is_room(height, width, tile_px, 
     for tile in map(grid.__getitem__, range(len(grid))):
         for span, length in zip(tile, (height, width), strict=True):
             assert span.start >= 0
-            assert span.start + tile_px <= length or length < tile_px and edge == "shift"
+            assert span.start + tile_px <= length or (length < tile_px and edge == "shift")
 
 
 @given(sizes, sizes, tile_sizes)
@@ -70,7 +72,9 @@ def test_pad_keeps_tiles_on_multiples_of_their_size(height, width, tile_px):
 
 
 def test_the_study_s_tissue_has_625_tiles():
-    assert {edge: len(TileGrid(3000, 3000, 120, edge)) for edge in EDGES} == dict.fromkeys(EDGES, 625)
+    assert {edge: len(TileGrid(3000, 3000, 120, edge)) for edge in EDGES} == dict.fromkeys(
+        EDGES, 625
+    )
 
 
 def test_an_unknown_edge_is_refused_with_the_known_ones():

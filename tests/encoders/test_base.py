@@ -28,7 +28,12 @@ def encoder():
 
 def test_no_way_into_training_mode(encoder):
     whole = nn.ModuleDict({"encoder": encoder, "other": nn.Dropout()})
-    for ask in (encoder.train, whole.train, lambda: encoder.train(True), lambda: encoder.requires_grad_(False)):
+    for ask in (
+        encoder.train,
+        whole.train,
+        lambda: encoder.train(True),
+        lambda: encoder.requires_grad_(False),
+    ):
         ask()
         assert not any(m.training for m in encoder.modules())
     assert whole["other"].training
@@ -51,7 +56,9 @@ def test_no_gradient_flows_through(encoder):
     assert features.image is image
 
 
-@pytest.mark.parametrize("name", ["layers.0.weight", "layers.1.running_mean", "layers.1.num_batches_tracked"])
+@pytest.mark.parametrize(
+    "name", ["layers.0.weight", "layers.1.running_mean", "layers.1.num_batches_tracked"]
+)
 def test_digest_changes_with_any_weight_or_buffer(encoder, name):
     before = encoder.digest()
     assert before == encoder.digest()

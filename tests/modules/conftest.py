@@ -37,9 +37,7 @@ class TinyRun:
         encoder = assembly.build_encoder(self.config, self.data.spec)
         self.module = assembly.build_module(self.config, encoder, self.data)
         self.history = History(folder)
-        save = assembly.keep_decoder(
-            self.config, self.data, self.module, folder / "decoder.ckpt"
-        )
+        save = assembly.keep_decoder(self.config, self.data, self.module, folder / "decoder.ckpt")
         self.best = BestDecoder(self.config.monitor, save)
 
     def trainer(self, callbacks: Sequence[Callback]) -> Trainer:

@@ -91,7 +91,9 @@ def test_files_cut_short_are_refused(path, share):
         load_decoder(path)
 
 
-@pytest.mark.parametrize("junk", [b"not a checkpoint\n", b"\x80", b"\x80\x02.", b"\x00" * 99, b"(]."])
+@pytest.mark.parametrize(
+    "junk", [b"not a checkpoint\n", b"\x80", b"\x80\x02.", b"\x00" * 99, b"(]."]
+)
 def test_files_of_junk_are_refused(path, junk):
     path.write_bytes(junk)
     with pytest.raises(RunFolderError, match="damaged"):

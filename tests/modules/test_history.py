@@ -68,7 +68,10 @@ def test_a_run_that_continues_keeps_its_rows(epochs, tmp_path):
     after = Epochs(tmp_path / "after")
     after.history.load_state_dict(epochs.history.state_dict())
     after.end(1, val__dice=0.75)
-    assert [(row["epoch"], row["val/dice"]) for row in after.rows()] == [("0", "0.5"), ("1", "0.75")]
+    assert [(row["epoch"], row["val/dice"]) for row in after.rows()] == [
+        ("0", "0.5"),
+        ("1", "0.75"),
+    ]
     assert len(epochs.rows()) == 1
     assert len(epochs.history.state_dict()["rows"]) == 1
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.markup import escape  # names are the users', brackets and all
 from rich.table import Table
 
 _ROLE = {"val": "val, chose the epoch", "test": "test, seen once"}
@@ -20,19 +21,21 @@ def class_table(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]
         sides: side of the split -> what `side_scores` returned.
     """
     classes = about["classes"]
-    title = f"{about['run']}, epoch {about['epoch'] + 1}"
+    title = f"{escape(about['run'])}, epoch {about['epoch'] + 1}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.caption, table.caption_justify = _caption(sides), "left"
     table.add_column("class", no_wrap=True)
     for side in sides:
-        table.add_column(f"{side} share", justify="right")
+        table.add_column(f"{escape(side)} share", justify="right")
         table.add_column("Dice", justify="right", style="bold")
         table.add_column("IoU", justify="right")
         table.add_column("guess", justify="right", style="dim")
     for i, name in enumerate(classes):
         cells = (_class_cells(side["pooled"], i) for side in sides.values())
         table.add_row(
-            name, *(cell for row in cells for cell in row), end_section=i == len(classes) - 1
+            escape(name),
+            *(cell for row in cells for cell in row),
+            end_section=i == len(classes) - 1,
         )
     macros = (_macro_cells(side["pooled"]) for side in sides.values())
     table.add_row("macro foreground", *(cell for row in macros for cell in row))
@@ -40,7 +43,7 @@ def class_table(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]
 
 
 def _caption(sides: Mapping[str, Mapping[str, Any]]) -> str:
-    counts = (f"{_ROLE.get(s, s)}: {len(scores['tissues'])}" for s, scores in sides.items())
+    counts = (f"{escape(_ROLE.get(s, s))}: {len(scores['tissues'])}" for s, scores in sides.items())
     return (
         f"Pooled over all pixels of the tissues ({'; '.join(counts)}). –: class in neither truth nor "
         "prediction. guess: Dice of drawing each pixel's class from the training frequencies."

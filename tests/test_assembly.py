@@ -1,0 +1,104 @@
+"""From a composed configuration to parts of a run; `check` has its tests in test_contracts."""
+
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from stores import TINY, compose, three_tissues, write_store
+
+from tissueseg import assembly
+from tissueseg.contracts import Normalisation, TissueClass
+from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
+from tissueseg.store.checks import Tissue
+from tissueseg.store.tissues import TissueStore, TissueWriter
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TissueStore:
+    return write_store(tmp_path_factory.mktemp("assembly") / "s.zarr", three_tissues())
+
+
+def test_the_demo_is_drawn_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TISSUESEG_CACHE", str(tmp_path))
+    said = StringIO()
+    config = compose(*TINY, "store.demo={tissues: 2, size_px: 64}")
+    store = assembly.open_store(config, Console(file=said))
+    assert store.path.parent == tmp_path
+    assert store.tissues == ("demo_000", "demo_001")
+    assert said.getvalue().startswith("Drawing the demo tissues")
+
+
+def test_a_store_that_is_named_is_opened(store):
+    config = compose(*TINY, f"store.path={store.path}")
+    assert assembly.open_store(config, Console(file=StringIO())).path == store.path
+
+
+def test_the_split_takes_its_patients_from_the_store(tmp_path: Path):
+    tissues = {n: t._replace(patient="same") for n, t in three_tissues().items()}
+    store = write_store(tmp_path / "s.zarr", tissues)
+    with pytest.raises(SplitError, match="of 1 patients"):
+        assembly.open_split(compose(*TINY), store)
+
+
+def test_a_modality_the_store_does_not_hold_is_refused(tmp_path: Path):
+    (he,) = [t for n, t in three_tissues().items() if n == "a"]
+    classes = [TissueClass(i, f"c{i}", "#000000") for i in range(3)]
+    with TissueWriter(tmp_path / "he.zarr", mpp=0.5, classes=classes, images=["he"]) as writer:
+        for name in "abc":
+            writer.add(name, Tissue(he.instances, he.classes, he.he))
+    store = TissueStore(tmp_path / "he.zarr")
+    config = compose(*TINY, "modality=he_sp")
+    split = assembly.open_split(config, store)
+    with pytest.raises(SpecMismatchError, match=r"needs \['sp'\].*Choose modality=he"):
+        assembly.open_data(config, store, split, Normalisation())
+
+
+def opened(store, *overrides):
+    config = compose(*TINY, *overrides)
+    split = assembly.open_split(config, store)
+    return config, assembly.open_data(config, store, split, Normalisation())
+
+
+def test_class_weights_come_from_the_training_tissues(store):
+    config, data = opened(store, "class_weights=inverse_frequency")
+    assembly.settle_class_weights(config, data)
+    pixels = np.bincount(three_tissues()["a"].classes.ravel(), minlength=3)
+    expected = np.minimum(pixels[0] / pixels, 20)
+    assert list(config.class_weights) == pytest.approx(expected.tolist())
+    assert list(config.loss.terms.ce.loss.class_weights) == list(config.class_weights)
+
+
+@pytest.mark.parametrize("given", ["null", "[1,2,3]"])
+def test_class_weights_that_are_given_stay(store, given):
+    config, data = opened(store, f"class_weights={given}")
+    before = assembly.plain(config)["class_weights"]
+    assembly.settle_class_weights(config, data)
+    assert assembly.plain(config)["class_weights"] == before
+
+
+def test_unknown_class_weights_are_refused(store):
+    config, data = opened(store, "class_weights=frequency")
+    with pytest.raises(ConfigError, match="class_weights=frequency is unknown: choose null"):
+        assembly.settle_class_weights(config, data)
+
+
+@pytest.mark.parametrize(("modality", "channels"), [("he", 3), ("sp", 2), ("he_sp", 5)])
+def test_every_layer_is_built_for_the_modality_s_channels(store, modality, channels):
+    """The study's "SP-only" decoder had 19 input channels, 3 of them H&E."""
+    config, data = opened(store, f"modality={modality}", "class_weights=null")
+    module = assembly.build_module(config, assembly.build_encoder(config, data.spec), data)
+    batch = next(iter(data.val_dataloader()))
+    assert batch.image.shape[1] == channels
+    assert module.decoder.decoder0[0].block[0].in_channels == channels
+    assert module(batch.image)["classes"].shape[1] == 3
+
+
+def test_a_run_s_description_is_plain(store):
+    config, data = opened(store, "class_weights=null")
+    module = assembly.build_module(config, assembly.build_encoder(config, data.spec), data)
+    said = assembly.describe(module, data)
+    assert said["encoder"]["weights"] == module.encoder.digest()
+    assert said["encoder"]["random_init"] is True
+    assert said["split"] == {"train": ("a",), "val": ("b",), "test": ("c",)}
