@@ -17,7 +17,8 @@ from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.checks import Tissue
 from tissueseg.store.layout import CLASSES as CLASS_IMAGE
 from tissueseg.store.layout import INSTANCES
-from tissueseg.store.tissues import TissueStore, TissueWriter, Window
+from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.writer import TissueWriter
 
 CLASSES = (
     TissueClass(0, "background", "#000000"),

@@ -12,7 +12,8 @@ from tissueseg import assembly
 from tissueseg.contracts import Normalisation, TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
 from tissueseg.store.checks import Tissue
-from tissueseg.store.tissues import TissueStore, TissueWriter
+from tissueseg.store.tissues import TissueStore
+from tissueseg.store.writer import TissueWriter
 
 
 @pytest.fixture(scope="module")

@@ -172,17 +172,8 @@ def reach(path: Path, how: str) -> DictConfig:
     )[how]
 
 
-HOLE = pytest.mark.xfail(reason="command.build looks at the text of targets alone", strict=True)
-
-
 @pytest.mark.parametrize(
-    "how",
-    [
-        "plain",
-        "nested",
-        pytest.param("through_a_module_of_ours", marks=HOLE),
-        pytest.param("through_interpolation", marks=HOLE),
-    ],
+    "how", ["plain", "nested", "through_a_module_of_ours", "through_interpolation"]
 )
 def test_foreign_targets_are_refused_and_not_run(tmp_path: Path, how: str):
     """A run folder's config may come from elsewhere: `evaluate` builds what it says."""

@@ -16,7 +16,7 @@ from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -69,9 +69,11 @@ def build(config: Any, **given: Any) -> Any:
     Raises:
         ConfigError: a target outside the packages this project builds from.
     """
-    _check_targets(OmegaConf.to_container(config, resolve=False))
     try:
+        _check_targets(OmegaConf.to_container(config, resolve=True))
         return instantiate(config, _convert_="all", **given)
+    except ImportError as error:
+        raise ConfigError(f"{config.get('_target_')} cannot be found: {error}.") from error
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, TissuesegError):
@@ -119,9 +121,11 @@ def _closest(line: str, options: list[str]) -> str:
 
 
 def _check_targets(node: Any) -> None:
-    if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(_TRUSTED):
+    """Refuse targets by where they are defined: a trusted module also holds what it imports."""
+    if isinstance(node, dict) and (target := node.get("_target_")) is not None:
+        named = str(target)
+        defined = getattr(get_object(named), "__module__", "") if named.startswith(_TRUSTED) else ""
+        if not f"{defined}.".startswith(_TRUSTED):
             raise ConfigError(
                 f"_target_: {target} is not among the packages configs may build from "
                 f"({', '.join(t.rstrip('.') for t in _TRUSTED)})."

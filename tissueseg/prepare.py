@@ -16,7 +16,8 @@ from tissueseg.errors import ConfigError
 from tissueseg.store.checks import Tissue
 from tissueseg.store.sources.base import Source, name_some
 from tissueseg.store.statistics import QUANTILES, clip_statistics
-from tissueseg.store.tissues import TissueStore, TissueWriter
+from tissueseg.store.tissues import TissueStore
+from tissueseg.store.writer import TissueWriter
 
 
 def prepare(config: DictConfig) -> None:

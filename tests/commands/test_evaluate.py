@@ -14,7 +14,7 @@ import pytest
 from tissueseg.contracts import TissueClass
 from tissueseg.store.checks import Tissue
 from tissueseg.store.demo import PANEL
-from tissueseg.store.tissues import TissueWriter
+from tissueseg.store.writer import TissueWriter
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 

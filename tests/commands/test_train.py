@@ -20,7 +20,7 @@ from PIL import Image
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.checks import Tissue
-from tissueseg.store.tissues import TissueWriter
+from tissueseg.store.writer import TissueWriter
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 FAST = ("+debug=fast", "logger=csv")

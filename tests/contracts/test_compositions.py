@@ -205,15 +205,6 @@ def test_every_choice_composes_and_resolves(override, monkeypatch):
         assembly.check(config)
 
 
-@pytest.mark.xfail(
-    reason="Hydra: no overrides in the subtree of an interpolated group", strict=True
-)
-def test_the_setting_may_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("TISSUESEG_STORE", "somewhere.zarr")
-    monkeypatch.setenv("TISSUESEG_SETTING", "orion")
-    assert compose("name=test").trainer.accelerator == "gpu"
-
-
 def test_what_the_command_line_says_wins_over_the_experiment():
     config = compose("setting=demo", "+experiment=boundary_att", "modality=sp", "epochs=3")
     assert (config.modality, config.trainer.max_epochs) == ("sp", 3)

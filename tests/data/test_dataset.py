@@ -157,12 +157,14 @@ def test_targets_are_those_of_the_tile_s_labels(make_dataset, edge, edges_of):
 
 
 @pytest.mark.parametrize("edge", ["pad", "shift"])
-def test_owned_only_changes_the_classes_alone(make_dataset, edge):
+def test_owned_only_hides_classes_and_labels_alone(make_dataset, edge):
     every, owned = make_dataset(32, edge), make_dataset(32, edge, owned_only=True)
     for one, two in ((every[i], owned[i]) for i in range(len(every))):
-        assert_equal(one._replace(classes=0), two._replace(classes=0))
+        assert_equal(one._replace(classes=0, labels=0), two._replace(classes=0, labels=0))
         kept = two.classes != IGNORE
         assert torch.equal(one.classes[kept], two.classes[kept])
+        assert torch.equal(one.labels[kept], two.labels[kept])
+        assert torch.equal(two.valid, kept)  # so no loss on labels counts a pixel twice either
 
 
 def test_index_runs_through_the_tissues_in_order(make_dataset):

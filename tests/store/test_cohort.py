@@ -71,13 +71,7 @@ def broken_root(path: Path) -> None:
     (path / "zarr.json").write_text('{"half')
 
 
-KEPT = pytest.mark.xfail(reason="the writer does not overwrite what is no store", strict=True)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [old_schema, pytest.param(no_root, marks=KEPT), pytest.param(broken_root, marks=KEPT)],
-)
+@pytest.mark.parametrize("damage", [old_schema, no_root, broken_root])
 def test_a_damaged_store_is_drawn_again(drawn: Path, tmp_path: Path, damage) -> None:
     path = tmp_path / drawn.name
     shutil.copytree(drawn, path)

@@ -22,7 +22,8 @@ from tissueseg.errors import TissuesegError
 from tissueseg.store.checks import Tissue
 from tissueseg.store.sources.folder import FolderSource
 from tissueseg.store.sources.masks import clear_ignored, type_by_image
-from tissueseg.store.tissues import TissueStore, TissueWriter, Window
+from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.writer import TissueWriter
 
 SIZE = (40, 48)  # of the fixture's tissues
 

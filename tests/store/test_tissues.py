@@ -19,7 +19,8 @@ from ome_zarr_models.v05 import Image, ImageLabel, Labels
 from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
 from tissueseg.store.checks import Tissue
-from tissueseg.store.tissues import TissueStore, TissueWriter, Window
+from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.writer import TissueWriter
 
 HEIGHT, WIDTH = 300, 270  # more than a chunk each way
 

@@ -29,7 +29,7 @@ class TileDataset(Dataset[Batch]):
         targets: of the decoder's heads.
         tile_px: side of a tile.
         edge: edge policy of `TileGrid`.
-        owned_only: set classes that another tile owns to IGNORE, so that every pixel counts once.
+        owned_only: hide classes and labels that another tile owns, so that every pixel counts once.
 
     Raises:
         SplitError: no tile fits into any tissue.
@@ -73,7 +73,7 @@ class TileDataset(Dataset[Batch]):
         labels, classes = (self._read(name, array, tile) for array in (INSTANCES, CLASSES))
         targets = self._targets(labels, classes)  # before padding, whose 0 is no background
         if self._owned_only:
-            classes = _keep_owned(classes, tile)
+            classes, labels = _keep_owned(classes, tile, IGNORE), _keep_owned(labels, tile, 0)
         return Batch(
             torch.from_numpy(self._image(name, tile)),
             torch.from_numpy(self._filled(classes.astype(np.int64), IGNORE)),
@@ -109,11 +109,11 @@ class TileDataset(Dataset[Batch]):
         return np.pad(part, beyond, constant_values=fill)
 
 
-def _keep_owned(classes: np.ndarray, tile: Tile) -> np.ndarray:
-    kept = np.full_like(classes, IGNORE)
+def _keep_owned(plane: np.ndarray, tile: Tile, fill: int) -> np.ndarray:
+    kept = np.full_like(plane, fill)
     spans = (slice(s.own_start - s.start, s.own_stop - s.start) for s in (tile.rows, tile.columns))
     owned = tuple(spans)
-    kept[owned] = classes[owned]
+    kept[owned] = plane[owned]
     return kept
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from tissueseg.errors import StoreNotFoundError
+from tissueseg.errors import StoreNotFoundError, TissueDataError
 from tissueseg.store.checks import Tissue
 from tissueseg.store.demo import CLASSES, PANEL, DemoParameters, draw_tissue
-from tissueseg.store.tissues import TissueStore, TissueWriter
+from tissueseg.store.tissues import TissueStore
+from tissueseg.store.writer import TissueWriter
 
 
 def demo_store(
@@ -36,7 +38,7 @@ def demo_store(
     if not _is_store(path):
         try:
             _draw(parameters, path, track)
-        except OSError:
+        except (OSError, TissueDataError):
             if not _is_store(path):  # else another process was faster
                 raise
     return path
@@ -45,9 +47,10 @@ def demo_store(
 def _draw(
     parameters: DemoParameters, path: Path, track: Callable[[Iterable[int]], Iterable[int]]
 ) -> None:
-    with TissueWriter(
-        path, mpp=parameters.mpp, classes=CLASSES, panel=PANEL, overwrite=True
-    ) as out:
+    # What stands there is no store, or we would not be here; a whole one is never replaced, since
+    # another process may be reading it.
+    shutil.rmtree(path, ignore_errors=True)
+    with TissueWriter(path, mpp=parameters.mpp, classes=CLASSES, panel=PANEL) as out:
         for i in track(range(parameters.tissues)):
             drawn = draw_tissue(parameters, i)
             tissue = Tissue(drawn.instances, drawn.classes, drawn.he, drawn.sp)
