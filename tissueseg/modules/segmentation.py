@@ -127,7 +127,8 @@ class SegmentationModule(pl.LightningModule):
     def _log_scores(self, stage: str) -> None:
         # The counts stay until the next epoch starts: scoring reads them after the pass.
         scores = semantic_scores(self.confusion(stage).compute().sum(0).cpu())
-        self.log_dict(self._keyed(stage, scores), batch_size=1)
+        for key, value in self._keyed(stage, scores).items():
+            self.log(key, value, batch_size=1, prog_bar=key.endswith("dice/macro_foreground"))
 
     def _keyed(self, stage: str, scores: SemanticScores) -> dict[str, float]:
         keyed = {
