@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from stores import TINY, compose, three_tissues, write_store
 
-from tissueseg import assembly
+from tissueseg import assembly, preflight
 from tissueseg.contracts import Normalisation, TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
 from tissueseg.store.checks import Tissue
@@ -64,7 +64,7 @@ def opened(store, *overrides):
 
 def test_class_weights_come_from_the_training_tissues(store):
     config, data = opened(store, "class_weights=inverse_frequency")
-    assembly.settle_class_weights(config, data)
+    preflight.settle_class_weights(config, data)
     pixels = np.bincount(three_tissues()["a"].classes.ravel(), minlength=3)
     expected = np.minimum(pixels[0] / pixels, 20)
     assert list(config.class_weights) == pytest.approx(expected.tolist())
@@ -75,14 +75,14 @@ def test_class_weights_come_from_the_training_tissues(store):
 def test_class_weights_that_are_given_stay(store, given):
     config, data = opened(store, f"class_weights={given}")
     before = assembly.plain(config)["class_weights"]
-    assembly.settle_class_weights(config, data)
+    preflight.settle_class_weights(config, data)
     assert assembly.plain(config)["class_weights"] == before
 
 
 def test_unknown_class_weights_are_refused(store):
     config, data = opened(store, "class_weights=frequency")
-    with pytest.raises(ConfigError, match="class_weights=frequency is unknown: choose null"):
-        assembly.settle_class_weights(config, data)
+    with pytest.raises(ConfigError, match="class_weights=frequency cannot be used: give null"):
+        preflight.settle_class_weights(config, data)
 
 
 @pytest.mark.parametrize(("modality", "channels"), [("he", 3), ("sp", 2), ("he_sp", 5)])

@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from stores import compose
 
-from tissueseg import assembly
+from tissueseg import preflight
 from tissueseg.command import build
 from tissueseg.contracts import (
     IGNORE,
@@ -101,7 +101,7 @@ def test_random_weights_stand_in_the_name():
 
 def test_specs_survive_a_file_that_holds_plain_types_only(tmp_path: Path):
     encoder = EncoderSpec(
-        "vit", ("he", "he_sp"), [1, 2, 3, 4], 16, 0.25, 8, True, Normalisation((0.1, 0.2, 0.3))
+        "vit", ("he", "he_sp"), [1, 2, 3, 4], 16, 0.25, True, Normalisation((0.1, 0.2, 0.3))
     )
     classes = (TissueClass(0, "background", "#000000"), TissueClass(1, "cell", "#ffffff"))
     data = DataSpec(Modality.HE, 3, classes, (), 0.5, 64)
@@ -121,7 +121,7 @@ def test_pixels_whose_instance_is_known_are_valid():
 
 def test_a_composition_that_fits_returns_the_encoder_s_spec():
     config = compose("setting=demo", "+experiment=boundary_att")
-    spec = assembly.check(config)
+    spec = preflight.check(config)
     assert (spec.name, spec.random_init) == ("tiny", True)
 
 
@@ -144,18 +144,18 @@ def test_a_composition_that_fits_returns_the_encoder_s_spec():
 )
 def test_compositions_that_do_not_fit_are_refused_before_anything_is_opened(overrides, error, says):
     with pytest.raises(error, match=says):
-        assembly.check(compose("setting=demo", *overrides))
+        preflight.check(compose("setting=demo", *overrides))
 
 
 def test_an_unknown_modality_is_refused_with_the_known_ones():
     config = compose("setting=demo")
     config.modality = "if"
     with pytest.raises(ConfigError, match="modality=if is unknown: choose from he, sp, he_sp"):
-        assembly.check(config)
+        preflight.check(config)
 
 
 def test_class_weights_that_wait_for_the_data_do_not_stop_the_check():
-    assembly.check(compose("setting=demo", "class_weights=inverse_frequency"))
+    preflight.check(compose("setting=demo", "class_weights=inverse_frequency"))
 
 
 def reach(path: Path, how: str) -> DictConfig:

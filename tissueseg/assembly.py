@@ -14,75 +14,32 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from tissueseg.command import build, plain
+from tissueseg.command import build, finish, plain
 from tissueseg.contracts import (
     DataSpec,
-    EncoderSpec,
-    Modality,
     Normalisation,
-    check_composition,
-    head_channels,
 )
 from tissueseg.data.datamodule import Loading, TissueDataModule
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.data.targets import BoundaryTarget, Targets
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import ConfigError, SplitError
-from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion
 from tissueseg.modules.callbacks import Panels
 from tissueseg.modules.checkpoint import DecoderCheckpoint, save_decoder
 from tissueseg.modules.fields import open_fields
 from tissueseg.modules.segmentation import SegmentationModule
+from tissueseg.preflight import modality_of
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
 from tissueseg.store.tissues import TissueStore
 
-_WHOLE_NUMBERS = {
-    "data.tile_px": 1,
-    "data.batch_size": 1,
-    "data.num_workers": 0,
-    "epochs": 1,
-    "patience": 1,
-    "seed": 0,
-    "panels.count": 0,
-    "panels.size_px": 1,
-    "panels.every_n_epochs": 1,
-}
-
-
-def modality_of(config: DictConfig) -> Modality:
-    """The modality a config names."""
-    try:
-        return Modality(config.modality)
-    except ValueError:
-        known = ", ".join(m.value for m in Modality)
-        raise ConfigError(f"modality={config.modality} is unknown: choose from {known}.") from None
-
-
-def check(config: DictConfig) -> EncoderSpec:
-    """Check numbers, and encoder, modality, tiles, decoder and loss against each other.
-
-    Opens nothing.
-    """
-    for key, lowest in _WHOLE_NUMBERS.items():
-        value = OmegaConf.select(config, key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-            raise ConfigError(f"{key}={value}, wanted a whole number of at least {lowest}.")
-    spec: EncoderSpec = build(config.encoder.spec)
-    heads = list(config.decoder.heads)
-    for head in heads:
-        head_channels(head, n_classes=1)
-    unweighted = OmegaConf.merge(config, {"class_weights": None})  # they may wait for the data
-    loss: WeightedSum = build(unweighted.loss)
-    check_composition(spec, modality_of(config), config.data.tile_px, heads, loss.heads)
-    return spec
+_EVERY_TILE = {"limit_val_batches": 1.0, "limit_test_batches": 1.0}
 
 
 def open_store(config: DictConfig, console: Console) -> TissueStore:
@@ -96,7 +53,8 @@ def open_store(config: DictConfig, console: Console) -> TissueStore:
 
 def open_split(config: DictConfig, store: TissueStore) -> Split:
     """Split a store's tissues as configured."""
-    return build(config.split)({t: store.entry(t).patient for t in store.tissues})
+    patients = {t: store.entry(t).patient for t in store.tissues}
+    return finish("split", build(config.split), patients=patients)
 
 
 def open_data(
@@ -125,41 +83,9 @@ def open_data(
     return TissueDataModule(store, split, fitted, targets, loading)
 
 
-def check_against_data(config: DictConfig, data: TissueDataModule) -> None:
-    """Check what only the store can tell: class names in the monitor, something to find in val."""
-    store = data.store
-    names = ("macro", "macro_foreground", *(c.name for c in store.classes))
-    known = [f"val/{score}/{name}" for score in ("dice", "iou") for name in names]
-    if config.monitor not in known:
-        raise ConfigError(f"monitor={config.monitor} is unknown: choose from {', '.join(known)}.")
-    if not store.class_pixels(data.split.val)[1:].any():
-        raise SplitError(
-            f"split: the validation tissues {list(data.split.val)[:5]} hold no cell of any class, so "
-            "no epoch could be chosen: change split.val."
-        )
-
-
-def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
-    """Replace `class_weights=inverse_frequency` by the numbers, so that the saved config holds them."""
-    n_classes = len(data.store.classes)
-    if config.class_weights == "inverse_frequency":
-        pixels = data.store.class_pixels(data.split.train)
-        config.class_weights = inverse_frequency(pixels.tolist())
-    elif isinstance(config.class_weights, str):
-        raise ConfigError(
-            f"class_weights={config.class_weights} is unknown: choose null, inverse_frequency or a "
-            "list with one number per class."
-        )
-    if config.class_weights is not None and len(config.class_weights) != n_classes:
-        raise ConfigError(
-            f"class_weights has {len(config.class_weights)} numbers, but the store has {n_classes} "
-            "classes: give one per class, background first."
-        )
-
-
 def build_encoder(config: DictConfig, data: DataSpec) -> Encoder:
     """Build the frozen encoder for a store's channels."""
-    return build(config.encoder)(image_channels=data.image_channels)
+    return finish("encoder", build(config.encoder), image_channels=data.image_channels)
 
 
 def build_module(
@@ -167,26 +93,34 @@ def build_module(
 ) -> SegmentationModule:
     """Put encoder, decoder, loss and optimizer together."""
     spec, n_classes = data.spec, len(data.store.classes)
-    decoder = build(config.decoder)(
-        spec=encoder.spec, image_channels=spec.image_channels, n_classes=n_classes
-    )
+    given = {"image_channels": spec.image_channels, "n_classes": n_classes}
+    decoder = finish("decoder", build(config.decoder), spec=encoder.spec, **given)
     loss: WeightedSum = build(config.loss)
     sides = {side: len(getattr(data.split, side)) for side in ("val", "test")}
     metrics = {side: PooledConfusion(n, n_classes) for side, n in sides.items() if n}
     names = [c.name for c in data.store.classes]
     optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
     module = SegmentationModule(encoder, decoder, loss, metrics, names, optimizer, scheduler)
-    try:
-        module.configure_optimizers()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"optim: {error}.") from error
+    finish("optim", module.configure_optimizers)
     return module
 
 
 def build_trainer(
-    config: DictConfig, console: Console, callbacks: Sequence[Any], loggers: Sequence[Any] = ()
+    config: DictConfig,
+    console: Console,
+    callbacks: Sequence[Any],
+    loggers: Sequence[Any] = (),
+    every_tile: bool = False,
 ) -> Trainer:
-    """Lightning's Trainer, with a progress bar where there is a terminal to draw it on."""
+    """Lightning's Trainer, with a progress bar where there is a terminal to draw it on.
+
+    Args:
+        config: of the run.
+        console: where progress goes.
+        callbacks: of the run.
+        loggers: none for passes that only score.
+        every_tile: score whole sides, whatever a fit was limited to.
+    """
     quiet_lightning()
     bar = [RichProgressBar()] if console.is_terminal else []
     return build(
@@ -195,6 +129,7 @@ def build_trainer(
         logger=list(loggers) or False,
         enable_progress_bar=bool(bar),
         enable_checkpointing=False,
+        **(_EVERY_TILE if every_tile else {}),
     )
 
 
@@ -224,14 +159,17 @@ def keep_decoder(
     config: DictConfig, data: TissueDataModule, module: SegmentationModule, path: Path
 ) -> Callable[[SegmentationModule, int, float], None]:
     """What `BestDecoder` calls: write the module's decoder with all it takes to use it again."""
-    pixels = data.store.class_pixels(data.split.train)
     known = {
         "encoder": module.encoder.spec.as_dict(),
         "encoder_digest": module.encoder.digest(),
         "data": data.spec.as_dict(),
         "normaliser": data.normaliser.as_dict(),
         "decoder": plain(config.decoder),
-        "train_pixels": pixels.tolist(),
+        "split": {
+            side: data.store.digests(tissues) if tissues else {}
+            for side, tissues in data.split._asdict().items()
+        },
+        "train_pixels": data.train_pixels.tolist(),
         "monitor": config.monitor,
     }
 

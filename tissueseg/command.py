@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 
 _REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~[A-Za-z_]")
 _TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.")
 
 
@@ -34,14 +36,14 @@ def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
     """Compose `configs/<name>.yaml` with the command line and run the job on it."""
     _take_setting(name)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
-    refused: list[TissuesegError] = []
+    refused: list[Exception] = []
 
     def quietly(config: DictConfig) -> None:
         # Hydra prints a line of its own about errors that leave a job. In a sweep it must see them:
         # its jobs may run in other processes.
         try:
             job(config)
-        except TissuesegError as error:
+        except (TissuesegError, OmegaConfBaseException) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             refused.append(error)
@@ -83,6 +85,22 @@ def build(config: Any, **given: Any) -> Any:
         raise
 
 
+def finish(key: str, partial: Callable[..., Any], **given: Any) -> Any:
+    """Call what a `_partial_` node built; what it cannot take is the user's to mend.
+
+    Args:
+        key: of the node, for the message.
+        partial: from `build`.
+        given: arguments that only the command knows.
+    """
+    try:
+        return partial(**given)
+    except TissuesegError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: {error}.") from error
+
+
 def plain(config: DictConfig | ListConfig) -> Any:
     """Resolve a node into dicts, lists and scalars."""
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -106,12 +124,17 @@ def one_line(error: BaseException) -> str:
 def _take_setting(name: str) -> None:
     """Let `$TISSUESEG_SETTING` stand for `setting=…` where the command line names none.
 
-    Not by interpolation in the defaults list: Hydra refuses settings that override groups there.
+    Not by interpolation in the defaults list: Hydra refuses settings that override groups there. Its
+    parser takes overrides on one side of a flag only, so they are gathered behind the flags.
     """
+    program, *arguments = sys.argv
+    overrides = [a for a in arguments if _OVERRIDE.match(a)]
+    flags = [a for a in arguments if not _OVERRIDE.match(a)]
     setting = os.environ.get("TISSUESEG_SETTING")
-    said = any(argument.startswith("setting=") for argument in sys.argv)
+    said = any(override.startswith("setting=") for override in overrides)
     if setting and not said and "- setting:" in (CONFIG_DIR / f"{name}.yaml").read_text():
-        sys.argv.insert(1, f"setting={setting}")
+        overrides.insert(0, f"setting={setting}")
+    sys.argv = [program, *flags, *overrides]
 
 
 def _closest(line: str, options: list[str]) -> str:

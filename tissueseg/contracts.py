@@ -76,7 +76,6 @@ class EncoderSpec:
     channels: tuple[int, ...]  # feature width of each level, shallow to deep
     stride_px: int  # tile pixels per token
     mpp: float | None = None  # µm/px its weights were trained at; None: any
-    halo_px: int = 0  # context it wants around a tile
     random_init: bool = False  # True: no parameter came from a checkpoint
     normalisation: Normalisation = field(default_factory=Normalisation)
 
@@ -137,7 +136,7 @@ class Batch(NamedTuple):
     image: Tensor  # (B, C, H, W) float32, normalised channels of the chosen modality only
     classes: Tensor  # (B, H, W) int64, IGNORE where nothing is counted
     labels: Tensor  # (B, H, W) int32 instances, 0 background
-    targets: dict[str, Tensor]  # head name -> (B, c, H, W) float32, derived from labels
+    targets: dict[str, Tensor]  # head name -> (B, c, H, W) float32; NaN: not known
     tissue: Tensor  # (B,) int64, index into the dataset's tissues
     origin: Tensor  # (B, 2) int64, row and column of the tile in its tissue
 
@@ -177,6 +176,8 @@ def check_composition(
             f"encoder={encoder.name} was trained on {trained}, but modality={modality.value}. "
             f"Choose modality={trained[0]} or another encoder."
         )
+    if encoder.stride_px < 1:
+        raise SpecMismatchError(f"encoder.spec.stride_px={encoder.stride_px}, wanted at least 1.")
     if tile_px <= 0 or tile_px % encoder.stride_px:
         below = max(tile_px // encoder.stride_px, 1) * encoder.stride_px
         raise SpecMismatchError(
@@ -192,4 +193,17 @@ def check_composition(
         raise SpecMismatchError(
             f"decoder.heads {untrained} would never be trained: no loss term uses them. "
             "Add a term to the loss or remove the head."
+        )
+
+
+def check_scale(encoder: EncoderSpec, mpp: float) -> None:
+    """Refuse images at another scale than the encoder's weights were trained at.
+
+    Raises:
+        SpecMismatchError: naming both.
+    """
+    if encoder.mpp is not None and abs(encoder.mpp - mpp) > 0.01 * mpp:
+        raise SpecMismatchError(
+            f"encoder={encoder.name} was trained at {encoder.mpp:g} µm/px, but the store has {mpp:g}: "
+            "prepare the images at the encoder's scale or choose another encoder."
         )

@@ -9,10 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg.command import run_command
-from tissueseg.errors import ConfigError
+from tissueseg.errors import ConfigError, SplitError
 
 if TYPE_CHECKING:
     from tissueseg.data.splits import Split
+    from tissueseg.modules.checkpoint import DecoderCheckpoint
     from tissueseg.store.tissues import TissueStore
 
 SIDES = ("val", "test", "train")
@@ -20,7 +21,8 @@ SIDES = ("val", "test", "train")
 
 def evaluate(config: DictConfig) -> None:
     """Load, check that everything fits, count, print and write."""
-    from tissueseg import assembly
+    from tissueseg import assembly, preflight
+    from tissueseg.data.datamodule import data_spec
     from tissueseg.modules.checkpoint import load_decoder
     from tissueseg.modules.scoring import count
     from tissueseg.reporting import runs
@@ -30,21 +32,23 @@ def evaluate(config: DictConfig) -> None:
     folder, console = _run_folder(config), Console()
     trained = _trained_config(config, folder)
     checkpoint = load_decoder(folder / runs.DECODER)
-    spec = assembly.check(trained)
-    store = assembly.open_store(trained, console)
-    split = _chosen(config, trained, store)
+    spec = preflight.check(trained)
     title = config.side if config.store.path is None else Path(config.store.path).stem
     out = Path(config.out or folder / "evaluation" / title)
-    runs.check_writable(out)
+    _check_out(out)
+    store, modality = assembly.open_store(trained, console), preflight.modality_of(trained)
+    store.require(modality)
+    checkpoint.check_data(data_spec(store, modality, trained.data.tile_px))
+    split = _chosen(config, checkpoint, store)
     normaliser = checkpoint.read_normaliser()
     data = assembly.open_data(trained, store, split, spec.normalisation, normaliser)
     encoder = assembly.build_encoder(trained, data.spec)
     checkpoint.check_encoder(encoder.spec, encoder.digest())
-    checkpoint.check_data(data.spec)
     module = assembly.build_module(trained, encoder, data)
     module.decoder.load_state_dict(checkpoint.state)
     panels = assembly.build_panels(trained, data, out / runs.PANELS)
-    counts = count(assembly.build_trainer(trained, console, [panels]), module, data, "val")
+    trainer = assembly.build_trainer(trained, console, [panels], every_tile=True)
+    counts = count(trainer, module, data, "val")
     out.mkdir(parents=True, exist_ok=True)
     sides = {title: side_scores(counts, split.val, checkpoint.train_pixels)}
     about = checkpoint.about(trained.name)
@@ -64,26 +68,37 @@ def _run_folder(config: DictConfig) -> Path:
     return runs.open_run_folder(Path(config.run))
 
 
+def _check_out(out: Path) -> None:
+    from tissueseg.reporting import runs
+
+    runs.check_writable(out)
+    if (out / runs.CONFIG).exists():
+        raise ConfigError(f"out={out} is the folder of a run, whose scores would be lost.")
+
+
 def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
-    """The run's configuration, with what this command says of store and panels on top."""
+    """The run's configuration, with what this command says of machine, store and panels on top."""
     from tissueseg.reporting import runs
 
     trained = OmegaConf.load(folder / runs.CONFIG)
-    said = {"panels": config.panels, "store": {"path": config.store.path or trained.store.path}}
+    assert isinstance(trained, DictConfig)
+    trained.trainer = OmegaConf.to_container(config.trainer, resolve=True)
+    said = {"panels": config.panels, "data": config.data}
+    if config.store.path is not None:
+        said["store"] = {"path": config.store.path}
     merged = OmegaConf.merge(trained, said)
     assert isinstance(merged, DictConfig)
     return merged
 
 
-def _chosen(config: DictConfig, trained: DictConfig, store: TissueStore) -> Split:
-    """A split whose validation side holds what is to be scored."""
-    from tissueseg import assembly
+def _chosen(config: DictConfig, checkpoint: DecoderCheckpoint, store: TissueStore) -> Split:
+    """A split whose validation side holds what is to be scored, none of it training in disguise."""
     from tissueseg.data.splits import Split
-    from tissueseg.errors import SplitError
 
     if config.store.path is not None:
+        checkpoint.check_unseen(store.digests())
         return Split(train=(), val=store.tissues)
-    tissues = getattr(assembly.open_split(trained, store), config.side)
+    tissues = getattr(checkpoint.split_of(store.digests()), config.side)
     if not tissues:
         raise SplitError(f"side={config.side} of this run holds no tissue: choose another side.")
     return Split(train=(), val=tissues)

@@ -24,6 +24,10 @@ def prepare(config: DictConfig) -> None:
     """Write every tissue of the source to a store, then say what is in it."""
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
+    if not isinstance(config.out, str) or not isinstance(config.overwrite, bool):
+        raise ConfigError(
+            f"out={config.out}, overwrite={config.overwrite}: wanted a path, and true or false."
+        )
     source: Source = build(config.source)
     instances = np.zeros(256, np.int64)
     with TissueWriter(

@@ -54,20 +54,25 @@ def _open(config: DictConfig, console: Console) -> Run:
     """Build everything, and only then make the run folder."""
     from lightning.pytorch import seed_everything
 
-    from tissueseg import assembly
+    from tissueseg import assembly, preflight
+    from tissueseg.contracts import check_scale
     from tissueseg.modules.checkpoint import run_name
-    from tissueseg.modules.tracking import open_tracking
+    from tissueseg.modules.tracking import check_mode, open_tracking
     from tissueseg.reporting import runs
 
-    spec = assembly.check(config)
+    spec = preflight.check(config)
+    check_mode()
     name = run_name(config.name, config.modality, spec.label)
     wanted = Path(config.run_dir or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     runs.check_writable(wanted)
     store = assembly.open_store(config, console)
+    check_scale(spec, store.mpp)
     split = assembly.open_split(config, store)
     data = assembly.open_data(config, store, split, spec.normalisation)
-    assembly.check_against_data(config, data)
-    assembly.settle_class_weights(config, data)
+    preflight.check_against_data(config, data)
+    preflight.settle_class_weights(config, data)
+    if config.store.path is not None:  # for readers of the saved config, wherever they stand
+        config.store.path = str(store.path.resolve())
     seed_everything(config.seed, workers=True, verbose=False)
     encoder = assembly.build_encoder(config, data.spec)
     module = assembly.build_module(config, encoder, data)
@@ -75,9 +80,9 @@ def _open(config: DictConfig, console: Console) -> Run:
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | assembly.describe(module, data))
-    options = config.logger.wandb
     shown = assembly.plain(config)
-    loggers = open_tracking(folder, name, shown, shown["logger"]["wandb"]) if options else []
+    options = shown["logger"]["wandb"]
+    loggers = [] if options is None else open_tracking(folder, name, shown, options)
     return Run(name, folder, config, data, module, loggers, console)
 
 
@@ -135,7 +140,7 @@ def _score(run: Run) -> None:
     checkpoint = load_decoder(run.folder / runs.DECODER)
     run.module.decoder.load_state_dict(checkpoint.state)
     panels = assembly.build_panels(run.config, run.data, run.folder / runs.PANELS)
-    trainer = assembly.build_trainer(run.config, run.console, [panels])
+    trainer = assembly.build_trainer(run.config, run.console, [panels], every_tile=True)
     sides = {}
     for side in (side for side in ("val", "test") if getattr(run.data.split, side)):
         counts = count(trainer, run.module, run.data, side)

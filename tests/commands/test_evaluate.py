@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tissueseg.contracts import TissueClass
+from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.checks import Tissue
-from tissueseg.store.demo import PANEL
+from tissueseg.store.demo import CLASSES, PANEL
 from tissueseg.store.writer import TissueWriter
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
@@ -42,6 +42,53 @@ def test_another_store_is_scored_whole(command: Command, run: Path, tmp_path: Pa
     assert result.code == 0
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert list(metrics["other"]["tissues"]) == ["a", "b"]
+
+
+@pytest.fixture
+def own_store(command: Command, tmp_path: Path) -> Path:
+    """A run on a store of its own, named relative to where it was started."""
+    make_store(tmp_path / "own.zarr", names=None, tissues="abc")
+    overrides = ("+debug=fast", "logger=csv", "store.path=own.zarr", "run_dir=own_run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert command("train", *overrides).code == 0
+    return tmp_path
+
+
+def test_a_run_finds_its_store_from_anywhere(command: Command, own_store: Path) -> None:
+    assert command("evaluate", f"run={own_store / 'own_run'}").code == 0
+
+
+def test_training_tissues_are_not_scored_as_others(command: Command, own_store: Path) -> None:
+    run, store = own_store / "own_run", own_store / "own.zarr"
+    result = command("evaluate", f"run={run}", f"store.path={store}")
+    assert result.code == 2
+    assert "1 tissues of this store, such as a, trained the decoder" in result.err
+    shutil.rmtree(store)
+    make_store(store, names=None, tissues="bca")
+    result = command("evaluate", f"run={run}")
+    assert result.code == 2
+    assert "the split no longer holds" in result.err
+
+
+def test_a_damaged_store_is_said_before_anything_runs(command: Command, own_store: Path) -> None:
+    shutil.rmtree(own_store / "own.zarr/b/sp")
+    result = command("evaluate", f"run={own_store / 'own_run'}")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "tissue b has no sp" in result.err
+
+
+def test_a_run_is_not_overwritten(command: Command, run: Path) -> None:
+    before = (run / "metrics.json").read_text()
+    assert command("evaluate", f"run={run}", f"out={run}").code == 2
+    assert (run / "metrics.json").read_text() == before
+
+
+def test_another_panel_is_refused(command: Command, run: Path, tmp_path: Path) -> None:
+    path = make_store(tmp_path / "other.zarr", names=None, panel=PANEL[:5])
+    result = command("evaluate", f"run={run}", f"store.path={path}")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "panel" in result.err
 
 
 def test_other_classes_are_refused(command: Command, run: Path, tmp_path: Path) -> None:
@@ -87,18 +134,21 @@ def test_a_damaged_checkpoint_is_said(command: Command, run: Path, content: byte
     assert "decoder.ckpt" in result.err
 
 
-def make_store(path: Path, names: tuple[str, ...] | None) -> Path:
-    from tissueseg.store.demo import CLASSES
-
+def make_store(
+    path: Path,
+    names: tuple[str, ...] | None,
+    tissues: str = "ab",
+    panel: tuple[Channel, ...] = PANEL,
+) -> Path:
     rng = np.random.default_rng(0)
     labels = np.zeros((96, 96), np.int32)
     labels[8:20, 8:20] = 1
     table = (
         CLASSES if names is None else [TissueClass(i, n, "#ff0000") for i, n in enumerate(names)]
     )
-    with TissueWriter(path, mpp=0.5, classes=table, panel=PANEL) as out:
-        for name in "ab":
+    with TissueWriter(path, mpp=0.5, classes=table, panel=panel) as out:
+        for name in tissues:
             he = rng.integers(0, 255, (3, 96, 96)).astype(np.uint8)
-            sp = rng.poisson(20, (len(PANEL), 96, 96)).astype(np.uint16)
+            sp = rng.poisson(20, (len(panel), 96, 96)).astype(np.uint16)
             out.add(name, Tissue(labels, labels, he, sp))
     return path

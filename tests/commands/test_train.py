@@ -126,13 +126,27 @@ REFUSED = {
     "data.tile_px=big": "whole number",
     "split.val=0": "must be > 0",
     "split.train=100": "no tissue on side 'val'",
-    "class_weights=[1,2]": "one per class",
+    "class_weights=[1,2]": "per class (10)",
     "class_weights=all": "inverse_frequency",
     "monitor=val/loss": "val/dice/macro_foreground",
     "decoder.skips=some": "image_only",
     "loss=ce_dice_boundary": "['boundary']",
     "encoder._target_=os.system": "os.system",
     "encoder.spec.normalisation.sp_quantile=0.5": "0.99",
+    "class_weights=[1,-5,1,1,1,1,1,1,1,1]": "≥ 0",
+    "class_weights=5": "per class",
+    "monitor=val/dice/b_cell": "choose no epoch",
+    "decoder.width=-3": "decoder.width",
+    "decoder.dropout=2": "decoder: ",
+    "decoder.heads=null": "decoder.heads",
+    "decoder.heads.classes.depth=-1": "depth",
+    "boundary.width_px=1.5": "boundary.width_px",
+    "data.pin_memory=maybe": "true or false",
+    "split.train=some": "split: ",
+    "encoder.spec.stride_px=0": "stride_px",
+    "+encoder.spec.mpp=0.25": "0.25 µm/px",
+    "seed=99999999999": "seed",
+    "trainer.limit_val_batches=0": "above 0",
     "trainer.accelerator=abacus": "abacus",
     "optim.optimizer.lr=fast": "optim: ",
     "run_dir=file/run": "no folder that can be written",
@@ -194,15 +208,36 @@ def test_the_setting_comes_from_the_environment(
     assert (result.code, "none.zarr" in result.err) == (2, True)
 
 
+def test_a_full_protocol_asks_for_its_store(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TISSUESEG_STORE", raising=False)
+    result = command("train", "setting=orion")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "store.path=" in result.err
+
+
+def test_a_wrong_wandb_mode_leaves_nothing(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    result = command("train", "+debug=fast")
+    assert (result.code, list(tmp_path.iterdir())) == (2, [])
+    assert "WANDB_MODE=bogus" in result.err
+
+
 @pytest.mark.slow
 def test_a_sweep_makes_a_run_each(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = ("-m", *FAST, "trainer.max_epochs=1", "seed=0,1")
+    monkeypatch.setenv("TISSUESEG_SETTING", "demo")
+    overrides = ("+debug=fast", "-m", "logger=csv", "trainer.max_epochs=1", "seed=0,1")
     assert command("train", *overrides).code == 0
     folders = list((tmp_path / "runs/baseline-he_sp-tiny_random_init").iterdir())
     assert sorted(OmegaConf.load(f / "config.yaml").seed for f in folders) == [0, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from stores import TINY, choices, compose, three_tissues, write_store
 from torch import nn
 
-from tissueseg import assembly
+from tissueseg import assembly, preflight
 from tissueseg.contracts import IGNORE
 from tissueseg.data.dataset import collate
 
@@ -46,10 +46,10 @@ def data(config, store):
 
 
 def open_data(config, store):
-    spec = assembly.check(config)
+    spec = preflight.check(config)
     split = assembly.open_split(config, store)
     data = assembly.open_data(config, store, split, spec.normalisation)
-    assembly.settle_class_weights(config, data)
+    preflight.settle_class_weights(config, data)
     return data
 
 
@@ -202,7 +202,7 @@ def test_every_choice_composes_and_resolves(override, monkeypatch):
     config = compose(*setting, override, "name=test")
     assert assembly.plain(config)["monitor"]
     if not override.startswith(("decoder=", "loss=")):
-        assembly.check(config)
+        preflight.check(config)
 
 
 def test_what_the_command_line_says_wins_over_the_experiment():

@@ -31,7 +31,8 @@ def test_scored_sides_count_every_pixel_once(uneven, side, edge):
     data = make(uneven, eval_edge=edge)
     loader = getattr(data, f"{side}_dataloader")()
     counted = sum(int((batch.classes != IGNORE).sum()) for batch in loader)
-    height, width = uneven.entry({"val": "b", "test": "c"}[side])[2:]
+    entry = uneven.entry({"val": "b", "test": "c"}[side])
+    height, width = entry.height, entry.width
     whole = 16 if edge == "drop" else 1
     assert counted == (height // whole * whole) * (width // whole * whole)
 

@@ -37,10 +37,12 @@ def test_only_heads_with_a_target_of_their_own_get_one():
     assert Targets.for_heads(["classes"], BoundaryTarget())(LABELS, CLASSES) == {}
 
 
-def test_ignored_pixels_make_no_class_edges():
+def test_ignored_pixels_have_no_known_class_edges_and_make_none():
     classes = np.full((4, 4), IGNORE, np.uint8)
     classes[:2] = 1
-    assert not BoundaryTarget(edges_of="classes")(np.zeros((4, 4), np.int32), classes).any()
+    edges = BoundaryTarget(edges_of="classes")(np.zeros((4, 4), np.int32), classes)[0]
+    assert not edges[:2].any()
+    assert np.isnan(edges[2:]).all()
 
 
 @pytest.mark.parametrize("options", [{"edges_of": "nuclei"}, {"width_px": 0}])

@@ -17,7 +17,7 @@ from stores import (
     write_store,
 )
 
-from tissueseg import assembly
+from tissueseg import assembly, preflight
 from tissueseg.modules.callbacks import BestDecoder
 from tissueseg.modules.history import History
 from tissueseg.store.tissues import TissueStore
@@ -29,10 +29,10 @@ class TinyRun:
     def __init__(self, store: TissueStore, folder: Path, *overrides: str) -> None:
         self.folder, self.store = folder, store
         self.config = compose(*TINY, "+experiment=boundary_att", "epochs=2", *overrides)
-        spec = assembly.check(self.config)
+        spec = preflight.check(self.config)
         split = assembly.open_split(self.config, store)
         self.data = assembly.open_data(self.config, store, split, spec.normalisation)
-        assembly.settle_class_weights(self.config, self.data)
+        preflight.settle_class_weights(self.config, self.data)
         torch.manual_seed(self.config.seed)
         encoder = assembly.build_encoder(self.config, self.data.spec)
         self.module = assembly.build_module(self.config, encoder, self.data)

@@ -7,6 +7,7 @@ import torch
 
 from tissueseg.contracts import Channel, DataSpec, EncoderSpec, Modality, Normalisation, TissueClass
 from tissueseg.data.normalise import Normaliser
+from tissueseg.data.splits import Split
 from tissueseg.errors import RunFolderError, SpecMismatchError
 from tissueseg.modules import checkpoint as checkpoints
 from tissueseg.modules.checkpoint import DecoderCheckpoint, load_decoder, save_decoder
@@ -25,6 +26,7 @@ def make(**changes):
         data=DATA.as_dict(),
         normaliser=NORMALISER.as_dict(),
         decoder={"_target_": "x", "heads": {"classes": {"depth": 2}}, "width": 0.5},
+        split={"train": {"a": "1"}, "val": {"b": "2"}, "test": {}},
         train_pixels=[10, 3],
         state=state,
         epoch=4,
@@ -179,3 +181,19 @@ def test_a_fit_leaves_a_decoder_that_can_be_used_again(fitted, make_run):
     pixels = run.store.class_pixels(run.data.split.train)
     assert checkpoint.train_pixels == pixels.tolist()
     assert checkpoint.train_pixels[0] > 0
+
+
+def test_the_split_is_that_of_training():
+    assert make().split_of({"a": "1", "b": "2", "c": "3"}) == Split(("a",), ("b",))
+
+
+@pytest.mark.parametrize("digests", [{"a": "1"}, {"a": "1", "b": "1"}])
+def test_a_store_that_has_changed_has_no_split(digests):
+    with pytest.raises(SpecMismatchError, match="tissue b of side 'val'"):
+        make().split_of(digests)
+
+
+def test_tissues_that_trained_are_refused_under_any_name():
+    make().check_unseen({"a": "2", "b": "3"})
+    with pytest.raises(SpecMismatchError, match="such as other, trained the decoder"):
+        make().check_unseen({"b": "3", "other": "1"})

@@ -26,7 +26,7 @@ def test_a_store_of_the_parameters(drawn: Path) -> None:
     store = TissueStore(drawn)
     assert store.tissues == ("demo_000", "demo_001")
     assert (store.mpp, store.classes, store.panel) == (SMALL.mpp, CLASSES, PANEL)
-    assert {store.entry(t)[2:] for t in store.tissues} == {(64, 64)}
+    assert {store.entry(t)[2:4] for t in store.tissues} == {(64, 64)}
     assert [store.entry(t).patient for t in store.tissues] == ["demo_000", "demo_001"]
     assert [p.name for p in drawn.parent.iterdir()] == [drawn.name]
 

@@ -77,7 +77,8 @@ def test_index_says_what_is_there(
     tissue = make_tissue(patient="p1", source={"b.png": "00"})
     store = write({"b": tissue, "a": make_tissue(32, 24)})
     assert store.tissues == ("a", "b")
-    assert store.entry("b") == ("b", "p1", 40, 48)
+    assert store.entry("b")[:4] == ("b", "p1", 40, 48)
+    assert store.digests(["b"]) == {"b": store.entry("b").digest}
     assert store.entry("a").patient == "a"
     assert (store.mpp, store.images) == (0.5, ("he", "sp"))
     assert [c.name for c in store.classes] == ["background", "tumor", "immune"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader
 
 from tissueseg.contracts import Batch, DataSpec, Modality
@@ -59,6 +61,11 @@ class TissueDataModule(pl.LightningDataModule):
     def spec(self) -> DataSpec:
         """What the data looks like, for encoders, decoders and reports."""
         return data_spec(self.store, self.normaliser.modality, self._loading.tile_px)
+
+    @cached_property
+    def train_pixels(self) -> np.ndarray:
+        """(n_classes,) pixels of each class in the training tissues."""
+        return self.store.class_pixels(self.split.train)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled tiles; the order follows seed and epoch."""

@@ -48,6 +48,7 @@ class TileDataset(Dataset[Batch]):
         self.tissues = tuple(tissues)
         self._store, self._normaliser, self._targets = store, normaliser, targets
         self._tile_px, self._owned_only = tile_px, owned_only
+        store.check_arrays(tissues, normaliser.modality)
         entries = [store.entry(tissue) for tissue in tissues]
         self._grids = [TileGrid(e.height, e.width, tile_px, edge) for e in entries]
         self._ends = np.cumsum([len(grid) for grid in self._grids])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
 from tissueseg.instances.boundary import class_boundary, instance_boundary
 
@@ -38,12 +39,12 @@ class BoundaryTarget:
             )
 
     def __call__(self, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """(1, H, W) float32, 1 on edges."""
-        if self.edges_of == "classes":
-            edges = class_boundary(classes)
-        else:
-            edges = instance_boundary(labels, self.width_px)
-        return edges[None].astype(np.float32)
+        """(1, H, W) float32: 1 on edges, NaN where it is not known whether there is one."""
+        if self.edges_of == "instances":
+            return instance_boundary(labels, self.width_px)[None].astype(np.float32)
+        edges = class_boundary(classes).astype(np.float32)
+        edges[classes == IGNORE] = np.nan  # a cell without a type has no class edge to learn
+        return edges[None]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Skip paths are computed once and shared by all heads. The original recomputes th
 inference, while in training its heads see different dropout in the same skips.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -61,6 +62,8 @@ class SkipDecoder(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(spec, heads, skips, share)
+        if not 0 < width < math.inf:
+            raise ConfigError(f"decoder.width={width}, wanted a number above 0.")
         self.head_names = tuple(heads)
         self.stride_px = spec.stride_px
         image_skip, level_skips = SKIPS[skips]
@@ -150,6 +153,8 @@ def _check_options(
     if not heads:
         raise ConfigError("decoder.heads is empty; name at least one head, such as classes.")
     for name, options in heads.items():
+        if not isinstance(options.get("depth", 0), int) or options.get("depth", 0) < 0:
+            raise ConfigError(f"decoder.heads.{name}.depth={options['depth']}, wanted 0, 1, 2, …")
         if unknown := sorted(set(options) - HEAD_OPTIONS):
             raise ConfigError(
                 f"decoder.heads.{name} has {unknown}; choose from {sorted(HEAD_OPTIONS)}."

@@ -26,11 +26,12 @@ class BoundaryBCE(nn.Module):
         self.register_buffer("pos_weight", weight, persistent=False)  # the config holds it
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Compare logits (B, 1, H, W) with `batch.targets[head]` where `batch.valid`."""
-        valid = batch.valid.unsqueeze(1)
+        """Compare logits (B, 1, H, W) with `batch.targets[head]` where it is known and `batch.valid`."""
+        target = batch.targets[self.head].float()
+        valid = batch.valid.unsqueeze(1) & ~target.isnan()
         loss = F.binary_cross_entropy_with_logits(
             outputs[self.head].float(),
-            batch.targets[self.head].float(),
+            target.nan_to_num(),
             pos_weight=self.pos_weight,
             reduction="none",
         )

@@ -5,6 +5,7 @@ It loads with `weights_only=True`. What it says of encoder and data is compared 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from tissueseg.contracts import DataSpec, EncoderSpec
 from tissueseg.data.normalise import Normaliser
+from tissueseg.data.splits import Split
 from tissueseg.errors import RunFolderError, SpecMismatchError
 
 FORMAT = 1
@@ -28,6 +30,7 @@ class DecoderCheckpoint:
     data: dict[str, Any]  # DataSpec.as_dict
     normaliser: dict[str, Any]  # Normaliser.as_dict
     decoder: dict[str, Any]  # its configuration
+    split: dict[str, dict[str, str]]  # side -> tissue -> digest of its pixels
     train_pixels: list[int]  # training pixels of each class, the prior that scores are held against
     state: dict[str, Tensor]
     epoch: int
@@ -49,6 +52,30 @@ class DecoderCheckpoint:
     def read_normaliser(self) -> Normaliser:
         """The normaliser, with the training tissues' statistics."""
         return Normaliser.from_dict(self.normaliser)
+
+    def split_of(self, digests: Mapping[str, str]) -> Split:
+        """The split of training, if a store still holds those very tissues.
+
+        Args:
+            digests: tissue -> digest, as in the store now.
+        """
+        for side, tissues in self.split.items():
+            changed = [t for t, digest in tissues.items() if digests.get(t) != digest]
+            if changed:
+                raise SpecMismatchError(
+                    f"tissue {changed[0]} of side {side!r} is not in the store as it was in training: "
+                    "the split no longer holds. Give store.path=… to score another store."
+                )
+        return Split(**{side: tuple(tissues) for side, tissues in self.split.items()})
+
+    def check_unseen(self, digests: Mapping[str, str]) -> None:
+        """Refuse tissues that the decoder was trained on, under whatever name."""
+        known = set(self.split["train"].values())
+        if seen := [tissue for tissue, digest in digests.items() if digest in known]:
+            raise SpecMismatchError(
+                f"{len(seen)} tissues of this store, such as {seen[0]}, trained the decoder: their "
+                "scores would be leaked. Score a store without them, or side=train of the run's own."
+            )
 
     def check_encoder(self, spec: EncoderSpec, digest: str) -> None:
         """Refuse an encoder other than the one the decoder was trained on."""

@@ -10,7 +10,17 @@ from typing import Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from tissueseg.errors import ConfigError
+
 _INIT_SECONDS = 30
+_MODES = ("online", "offline", "disabled")
+
+
+def check_mode() -> None:
+    """Refuse a `WANDB_MODE` that W&B would not take, before a run folder is made."""
+    mode = os.environ.get("WANDB_MODE") or "offline"
+    if mode not in _MODES:
+        raise ConfigError(f"WANDB_MODE={mode} is unknown: choose from {', '.join(_MODES)}.")
 
 
 def open_tracking(

@@ -25,13 +25,16 @@ def side_scores(
         `pooled` over all pixels, with the Dice of guessing from the training prior; and `tissues`.
     """
     pooled = confusion.sum(0)
-    prior = prior_dice(train_pixels, pooled.sum(1))
+    scores = semantic_scores(pooled)
+    # Over the very classes the decoder is scored on, or one macro would average other classes.
+    defined = ~np.isnan(scores.dice)
+    prior = np.where(defined, prior_dice(train_pixels, pooled.sum(1)), np.nan)
     guessing = {
         "prior_dice": prior.tolist(),
         "prior_macro_dice_foreground": macro(prior, foreground=True),
     }
     each = zip(tissues, confusion, strict=True)
     return {
-        "pooled": asdict(semantic_scores(pooled)) | guessing,
+        "pooled": asdict(scores) | guessing,
         "tissues": {name: asdict(semantic_scores(counts)) for name, counts in each},
     }

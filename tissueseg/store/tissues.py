@@ -18,7 +18,7 @@ from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError
 from tissueseg.store import layout
 
-_OPEN_HANDLES = 256
+_OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
 
 
 class TissueEntry(NamedTuple):
@@ -28,6 +28,7 @@ class TissueEntry(NamedTuple):
     patient: str
     height: int
     width: int
+    digest: str  # sha256 of images and labels
 
 
 class Window(NamedTuple):
@@ -72,6 +73,19 @@ class TissueStore:
                 f"modality={modality.value} needs {missing}, but {self.path} holds only "
                 f"{list(self.images)}. Choose modality={'_'.join(self.images)} or another store."
             )
+
+    def digests(self, tissues: Sequence[str] | None = None) -> dict[str, str]:
+        """Tissue -> digest of its pixels."""
+        return {t: self.entry(t).digest for t in tissues or self.tissues}
+
+    def check_arrays(self, tissues: Sequence[str], modality: Modality) -> None:
+        """Refuse tissues whose arrays are gone, before a run is well under way."""
+        for tissue in tissues:
+            for array in (*modality.images, layout.INSTANCES, layout.CLASSES):
+                if not (self.path / tissue / array / "0" / "zarr.json").is_file():
+                    raise StoreNotFoundError(
+                        f"{self.path} is damaged: tissue {tissue} has no {array}. Prepare it again."
+                    )
 
     def image_channels(self, modality: Modality) -> int:
         """Channels of a modality's stacked image."""

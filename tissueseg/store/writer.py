@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ class TissueWriter:
     ) -> None:
         check_classes(classes)
         self.path = Path(path)
+        if not self.path.name:
+            raise TissueDataError(f"{path} names no store: give a path such as cohort.zarr.")
         self.mpp, self.classes, self.panel, self.images = mpp, classes, panel, tuple(images)
         self.overwrite = overwrite
         self._partial = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
@@ -74,7 +77,8 @@ class TissueWriter:
         except OSError as error:
             raise TissueDataError(f"cannot write tissue {name} to {self.path}: {error}.") from error
         height, width = tissue.instances.shape
-        self._entries.append(TissueEntry(name, tissue.patient or name, height, width))
+        patient, digest = tissue.patient or name, _digest(tissue)
+        self._entries.append(TissueEntry(name, patient, height, width, digest))
 
     def _write_tissue(self, name: str, tissue: Tissue) -> None:
         group = zarr.open_group(self._partial / name, mode="w")
@@ -112,6 +116,8 @@ class TissueWriter:
         group.require_group("labels").attrs["ome"] = listed
 
     def __enter__(self) -> TissueWriter:
+        parents = (self.path.parent, *self.path.parent.parents)
+        self._made = [parent for parent in parents if not parent.exists()]
         try:
             self._partial.parent.mkdir(parents=True, exist_ok=True)
             zarr.open_group(self._partial, mode="w")
@@ -130,6 +136,9 @@ class TissueWriter:
                 self._finish()
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
+            for parent in self._made:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
 
     def _finish(self) -> None:
         if not self._entries:
@@ -170,6 +179,16 @@ def _write(group: zarr.Group, name: str, data: np.ndarray, metadata: Mapping[str
         dimension_names=("c", "y", "x")[-data.ndim :],
     )
     array[...] = data
+
+
+def _digest(tissue: Tissue) -> str:
+    """What a tissue is known by wherever it is stored: its pixels, not its name."""
+    hashed = hashlib.sha256()
+    for plane in (tissue.he, tissue.sp, tissue.instances, tissue.classes):
+        if plane is not None:
+            hashed.update(f"{plane.shape}{plane.dtype}".encode())
+            hashed.update(np.ascontiguousarray(plane).data)
+    return hashed.hexdigest()
 
 
 def _is_store(path: Path) -> bool:

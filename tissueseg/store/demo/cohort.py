@@ -33,8 +33,7 @@ def demo_store(
         cache: folder; None: `$TISSUESEG_CACHE`, or the user's cache folder.
         track: wraps the tissue numbers, to show progress.
     """
-    folder = cache or Path(os.environ.get("TISSUESEG_CACHE") or user_cache_path("tissueseg"))
-    path = folder / f"demo-{_digest(parameters)}.zarr"
+    path = (cache or _cache()) / f"demo-{_digest(parameters)}.zarr"
     if not _is_store(path):
         try:
             _draw(parameters, path, track)
@@ -42,6 +41,17 @@ def demo_store(
             if not _is_store(path):  # else another process was faster
                 raise
     return path
+
+
+def _cache() -> Path:
+    if named := os.environ.get("TISSUESEG_CACHE"):
+        return Path(named)
+    try:
+        return user_cache_path("tissueseg")
+    except RuntimeError as error:  # a user without a home, as in some containers
+        raise StoreNotFoundError(
+            f"no place to keep the demo ({error}): set TISSUESEG_CACHE to a folder."
+        ) from error
 
 
 def _draw(

@@ -79,6 +79,10 @@ def read_description(path: Path) -> Description:
     class_image = masks.pattern("classes", MASK_SUFFIXES, None)
     if types and class_image:
         raise ConfigError(f"{masks.where} gives both `classes` and `types`: keep one of them.")
+    if class_image and class_image == masks.pattern("instances", MASK_SUFFIXES, None):
+        raise ConfigError(
+            f"{masks.where} gives one file for `instances` and `classes`: cells need ids."
+        )
     images = _images(top)
     if instances in images.values():
         raise ConfigError(
@@ -132,7 +136,7 @@ class Section:
             raise ConfigError(f"{self.at(key)} is missing.")
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            wanted = " or ".join(_KINDS[k] for k in kinds)
+            wanted = " or ".join(dict.fromkeys(_KINDS[k] for k in kinds))
             raise ConfigError(f"{self.at(key)} is {value!r}, wanted {wanted}.")
         return value
 

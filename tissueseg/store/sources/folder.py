@@ -41,7 +41,7 @@ from tissueseg.store.sources.channels import DNA_UNIPROT
 from tissueseg.store.sources.description import read_description
 from tissueseg.store.sources.files import fill, find_description, match_ids, sha256
 from tissueseg.store.sources.masks import (
-    check_not_binary,
+    check_not_classes,
     clear_ignored,
     read_types,
     type_by_image,
@@ -184,7 +184,7 @@ class FolderSource:
     def _read_masks(self, tissue: str) -> tuple[np.ndarray, np.ndarray]:
         path = self._file(self._about.instances, tissue)
         instances = read_mask(path, "instances")
-        check_not_binary(instances, path)
+        check_not_classes(instances, path)
         if not instances.any():
             self._notices.count("no instance at all", tissue)
         classes = self._read_classes(tissue, instances)

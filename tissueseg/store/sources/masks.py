@@ -20,6 +20,7 @@ from tissueseg.errors import TissueDataError
 from tissueseg.store.sources.description import TypeTable
 
 IGNORED_SHARE = 0.5
+SCATTERED = 3  # pieces per id above which ids are no instances
 """Instances covered by an ignore mask at least so far are ignored whole."""
 
 _UNTYPED = ("", "NA", "NaN", "nan", "None", "null")
@@ -41,12 +42,24 @@ class Cleared(NamedTuple):
     kept: int  # touched by the mask, but kept whole
 
 
-def check_not_binary(instances: np.ndarray, path: Path) -> None:
-    """Refuse a foreground mask in place of instances.
+def check_not_classes(instances: np.ndarray, path: Path) -> None:
+    """Refuse a foreground mask or a class image in place of instances.
 
     Raises:
-        TissueDataError: only 0 and 1 (or 0 and 255), in several pieces.
+        TissueDataError: only 0 and 1 (or 0 and 255), in several pieces; or far more pieces than ids,
+            though touching instances make fewer.
     """
+    _check_not_binary(instances, path)
+    ids = np.unique(instances[instances > 0]).size
+    pieces = cv2.connectedComponents((instances > 0).astype(np.uint8))[0] - 1
+    if pieces > SCATTERED * ids:
+        raise TissueDataError(
+            f"{path} holds {ids} ids in {pieces} pieces: it looks like a class image. Give every cell "
+            "its own id (such as with scipy.ndimage.label, class by class) and prepare again."
+        )
+
+
+def _check_not_binary(instances: np.ndarray, path: Path) -> None:
     if instances.size and instances.max() in (1, 255):
         value = int(instances.max())
         binary = set(np.unique(instances).tolist()) <= {0, value}

@@ -165,6 +165,8 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
         raise TissueDataError(
             f"{path}: 16-bit colour PNG, wanted 8-bit RGB: divide by 257 and save."
         )
+    if image.format == "TIFF":  # Pillow would cut its 16 bits to 8
+        raise TissueDataError(f"{path} holds a TIFF: give it the suffix .tif.")
     if image.mode == "CMYK":
         raise TissueDataError(f"{path} is a CMYK image: convert it to RGB.")
 

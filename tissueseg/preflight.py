@@ -1,0 +1,114 @@
+"""What can be refused before anything is opened: numbers, names and parts that do not fit.
+
+Cheap by design: it builds specs and losses, no encoder and no decoder, and touches no disk.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tissueseg.command import build
+from tissueseg.contracts import EncoderSpec, Modality, check_composition, head_channels
+from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.errors import ConfigError, SplitError
+from tissueseg.losses.class_weights import inverse_frequency
+from tissueseg.losses.weighted_sum import WeightedSum
+
+_WHOLE_NUMBERS = {
+    "data.tile_px": (1, None),
+    "data.batch_size": (1, None),
+    "data.num_workers": (0, None),
+    "boundary.width_px": (1, None),
+    "epochs": (1, None),
+    "patience": (1, None),
+    "seed": (0, 2**32 - 1),
+    "panels.count": (0, None),
+    "panels.size_px": (1, None),
+    "panels.every_n_epochs": (1, None),
+}
+
+
+def check(config: DictConfig) -> EncoderSpec:
+    """Check numbers, then encoder, modality, tiles, decoder and loss against each other."""
+    for key, (lowest, highest) in _WHOLE_NUMBERS.items():
+        _check_whole(key, OmegaConf.select(config, key), lowest, highest)
+    _check_values(config)
+    spec: EncoderSpec = build(config.encoder.spec)
+    heads = list(config.decoder.heads)
+    for head in heads:
+        head_channels(head, n_classes=1)
+    unweighted = OmegaConf.merge(config, {"class_weights": None})  # they may wait for the data
+    loss: WeightedSum = build(unweighted.loss)
+    check_composition(spec, modality_of(config), config.data.tile_px, heads, loss.heads)
+    return spec
+
+
+def modality_of(config: DictConfig) -> Modality:
+    """The modality a config names."""
+    try:
+        return Modality(config.modality)
+    except ValueError:
+        known = ", ".join(m.value for m in Modality)
+        raise ConfigError(f"modality={config.modality} is unknown: choose from {known}.") from None
+
+
+def check_against_data(config: DictConfig, data: TissueDataModule) -> None:
+    """Check what only the store can tell: that the monitored metric has something to measure."""
+    classes = data.store.classes
+    names = ["macro", "macro_foreground", *(c.name for c in classes)]
+    known = [f"val/{score}/{name}" for score in ("dice", "iou") for name in names]
+    if config.monitor not in known:
+        raise ConfigError(f"monitor={config.monitor} is unknown: choose from {', '.join(known)}.")
+    pixels = data.store.class_pixels(data.split.val)
+    watched = names.index(config.monitor.split("/", 2)[2]) - 2
+    if not (pixels[1:].any() if watched < 0 else pixels[watched]):
+        raise SplitError(
+            f"monitor={config.monitor}: the validation tissues {list(data.split.val)[:5]} hold none of "
+            "it, so it could choose no epoch: change split.val or monitor."
+        )
+
+
+def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
+    """Replace `class_weights=inverse_frequency` by the numbers, so that the saved config holds them."""
+    if config.class_weights == "inverse_frequency":
+        config.class_weights = inverse_frequency(data.train_pixels.tolist())
+    weights, n_classes = config.class_weights, len(data.store.classes)
+    if weights is None:
+        return
+    numbers = list(weights) if OmegaConf.is_list(weights) else []
+    meant = all(isinstance(w, int | float) and math.isfinite(w) and w >= 0 for w in numbers)
+    if len(numbers) != n_classes or not meant or not any(numbers):
+        raise ConfigError(
+            f"class_weights={weights} cannot be used: give null, inverse_frequency or a list with one "
+            f"number ≥ 0 per class ({n_classes}), background first."
+        )
+
+
+def _check_whole(key: str, value: Any, lowest: int, highest: int | None) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < lowest or (highest is not None and value > highest):
+        limit = f" and at most {highest}" if highest is not None else ""
+        raise ConfigError(f"{key}={value}, wanted a whole number of at least {lowest}{limit}.")
+
+
+def _check_values(config: DictConfig) -> None:
+    if not isinstance(config.data.pin_memory, bool):
+        raise ConfigError(f"data.pin_memory={config.data.pin_memory}, wanted true or false.")
+    if not OmegaConf.is_dict(config.decoder.heads) or not config.decoder.heads:
+        raise ConfigError(
+            f"decoder.heads={config.decoder.heads}, wanted a name and options a head."
+        )
+    for key in ("trainer.limit_train_batches", "trainer.limit_val_batches"):
+        value = OmegaConf.select(config, key, default=1)
+        if not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(f"{key}={value}, wanted a number of batches, or a share, above 0.")
+    try:
+        _ = config.store.path
+    except OmegaConfBaseException:
+        raise ConfigError(
+            "the store is not named: give store.path=… or set TISSUESEG_STORE."
+        ) from None
