@@ -21,10 +21,10 @@ from tissueseg.store.tissues import TissueStore
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_here(folder: Any, out: Path, **changes: Any) -> None:
+def run_here(folder: Any, where: Path, **changes: Any) -> None:
     """The command's job without the start of a process."""
     source = {"_target_": "tissueseg.store.sources.folder.FolderSource", "path": str(folder.path)}
-    config = {"source": source | {"description": None}, "out": str(out), "overwrite": False}
+    config = {"source": source | {"description": None}, "out": str(where), "overwrite": False}
     prepare(OmegaConf.create(config | changes))
 
 
@@ -76,6 +76,22 @@ def test_out_must_be_free_and_writable(image_folder: Any, tmp_path: Path) -> Non
             run_here(image_folder, out)
         assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "images"]
+
+
+@pytest.mark.parametrize("change", [{"out": None}, {"out": "."}, {"overwrite": "maybe"}])
+def test_values_that_cannot_be_meant_are_refused(
+    change: dict[str, Any], image_folder: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(TissuesegError):
+        run_here(image_folder, tmp_path / "s.zarr", **change)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_folders_made_for_a_store_that_failed_are_gone(image_folder: Any, tmp_path: Path) -> None:
+    (image_folder.path / "b.he.png").write_bytes(b"damaged")
+    with pytest.raises(TissuesegError, match=r"b\.he\.png"):
+        run_here(image_folder, tmp_path / "x/y/s.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_store_is_replaced_only_when_complete(image_folder: Any, tmp_path: Path) -> None:

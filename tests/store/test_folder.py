@@ -449,6 +449,22 @@ def test_foreground_mask_is_no_instance_mask(value: int, image_folder: Any, tmp_
     assert f"a.instances.npz holds one id ({value}) in 2 pieces" in message
 
 
+def test_class_image_is_no_instance_mask(image_folder: Any, tmp_path: Path) -> None:
+    masks = {"instances": "{id}.classes.png"}
+    image_folder.describe(masks=masks, classes=None)
+    assert "holds 2 ids in 30 pieces: it looks like a class image" in refused(
+        image_folder, tmp_path
+    )
+    image_folder.describe(masks=masks | {"classes": "{id}.classes.png"})
+    assert "one file for `instances` and `classes`" in refused(image_folder, tmp_path)
+
+
+def test_a_tiff_is_not_read_as_the_png_it_claims_to_be(image_folder: Any, tmp_path: Path) -> None:
+    sixteen_bit = np.full((40, 48, 3), 4000, np.uint16)
+    tifffile.imwrite(image_folder.path / "a.he.png", sixteen_bit, photometric="rgb")
+    assert "a.he.png holds a TIFF" in refused(image_folder, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("instances", "said"),
     [
