@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
-import pytest
-import torch
 from omegaconf import DictConfig
 
 from tissueseg.config import CONFIG_DIR
@@ -95,12 +93,3 @@ def compose(*overrides: str, name: str = "train") -> DictConfig:
 def choices(group: str) -> list[str]:
     """What a group of the configuration tree offers."""
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks on a shared machine: threads that wait for each other cost 100 times the work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

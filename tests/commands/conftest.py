@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 
 from tissueseg.command import run_command
 from tissueseg.evaluate import evaluate
@@ -27,21 +26,11 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more by sharing than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session", autouse=True)
 def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of the tests' own: the user's stays untouched."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TISSUESEG_CACHE", str(cache))
-        patch.setenv("OMP_NUM_THREADS", "1")
         yield cache
 
 

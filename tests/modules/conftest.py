@@ -12,7 +12,6 @@ from rich.console import Console
 from stores import (
     TINY,
     compose,
-    one_thread,  # noqa: F401
     three_tissues,
     write_store,
 )

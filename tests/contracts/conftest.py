@@ -1,1 +1,0 @@
-from stores import one_thread  # noqa: F401
