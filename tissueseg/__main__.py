@@ -5,7 +5,7 @@ from tissueseg import __version__
 COMMANDS = {
     "prepare": "raw images and masks      -> a tissue store, checked",
     "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
-    "evaluate": "a finished run            -> every metric again, on any split",
+    "evaluate": "a finished run            -> every score again, on any side of the split",
 }
 
 
