@@ -15,6 +15,7 @@ import tifffile
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.checks import Tissue
@@ -40,6 +41,21 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("real images are not at hand")
     return path
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, torch.Tensor]]:
+    """Read tensors of a published network's tiny instance; tests with them carry `parity`."""
+    data = Path(os.environ.get("TISSUESEG_SHARED", REPOSITORY.parent / "shared" / "data"))
+    folder = data.parent / "golden"
+    if not folder.is_dir():
+        pytest.skip("published networks' outputs are not at hand")
+
+    def read(name: str) -> dict[str, torch.Tensor]:
+        return load_file(folder / f"{name}.safetensors")
+
+    read.folder = folder  # where the weights lie, for those who load them themselves
+    return read
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from tissueseg.config import CONFIG_DIR
-from tissueseg.contracts import Channel, TissueClass
+from tissueseg.contracts import Channel, DataSpec, Modality, TissueClass
 from tissueseg.store.checks import Tissue
 from tissueseg.store.layout import CLASSES as CLASS_IMAGE
 from tissueseg.store.layout import INSTANCES
@@ -24,6 +24,15 @@ CLASSES = (
     TissueClass(2, "immune", "#00ff00"),
 )
 PANEL = (Channel("DAPI", "P68431", True), Channel("CD3", "P07766"))
+
+SHEET = {"he": 3, "sp": len(PANEL), "he_sp": 3 + len(PANEL)}
+
+
+def data_spec(modality: str = "sp", mpp: float | None = 0.5, tile_px: int = 64) -> DataSpec:
+    """What these stores look like through one modality."""
+    panel = PANEL if "sp" in modality else ()
+    return DataSpec(Modality(modality), SHEET[modality], CLASSES, panel, mpp, tile_px)
+
 
 TINY = (
     "setting=demo",

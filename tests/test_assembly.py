@@ -9,7 +9,8 @@ from rich.console import Console
 from stores import TINY, compose, three_tissues, write_store
 
 from tissueseg import assembly, preflight
-from tissueseg.contracts import Normalisation, TissueClass
+from tissueseg.command import build
+from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
 from tissueseg.store.checks import Tissue
 from tissueseg.store.tissues import TissueStore
@@ -53,13 +54,13 @@ def test_a_modality_the_store_does_not_hold_is_refused(tmp_path: Path):
     config = compose(*TINY, "modality=he_sp")
     split = assembly.open_split(config, store)
     with pytest.raises(SpecMismatchError, match=r"needs \['sp'\].*Choose modality=he"):
-        assembly.open_data(config, store, split, Normalisation())
+        assembly.open_data(config, store, split, build(config.encoder.spec))
 
 
 def opened(store, *overrides):
     config = compose(*TINY, *overrides)
     split = assembly.open_split(config, store)
-    return config, assembly.open_data(config, store, split, Normalisation())
+    return config, assembly.open_data(config, store, split, build(config.encoder.spec))
 
 
 def test_class_weights_come_from_the_training_tissues(store):
@@ -100,6 +101,6 @@ def test_a_run_s_description_is_plain(store):
     config, data = opened(store, "class_weights=null")
     module = assembly.build_module(config, assembly.build_encoder(config, data.spec), data)
     said = assembly.describe(module, data)
-    assert said["encoder"]["weights"] == module.encoder.digest()
+    assert said["encoder"]["sha256"] == module.encoder.digest()
     assert said["encoder"]["random_init"] is True
     assert said["split"] == {"train": ("a",), "val": ("b",), "test": ("c",)}

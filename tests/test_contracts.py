@@ -11,6 +11,7 @@ from tissueseg import preflight
 from tissueseg.command import build
 from tissueseg.contracts import (
     IGNORE,
+    Accounting,
     Batch,
     DataSpec,
     EncoderSpec,
@@ -18,6 +19,7 @@ from tissueseg.contracts import (
     Normalisation,
     TissueClass,
     check_composition,
+    check_tiles,
     head_channels,
 )
 from tissueseg.errors import ConfigError, SpecMismatchError
@@ -26,15 +28,15 @@ from tissueseg.modules.checkpoint import run_name
 SP_ONLY = EncoderSpec("virtues", ("sp",), (16,) * 4, 8)
 
 
-def check(**changes):
+def check(tile_px=64, **changes):
     fits = {
         "encoder": SP_ONLY,
         "modality": Modality.SP,
-        "tile_px": 64,
         "heads": ["classes", "boundary"],
         "loss_heads": {"boundary", "classes"},
     }
     check_composition(**fits | changes)
+    check_tiles(SP_ONLY, tile_px, mpp=0.5)
 
 
 def test_what_fits_passes():
@@ -100,8 +102,12 @@ def test_random_weights_stand_in_the_name():
 
 
 def test_specs_survive_a_file_that_holds_plain_types_only(tmp_path: Path):
+    part = EncoderSpec(
+        "vit", ("he",), [1, 2, 3, 4], 16, 0.25, accounting=Accounting("vit", 1, 0, 2)
+    )
+    normalisation = Normalisation((0.1, 0.2, 0.3))
     encoder = EncoderSpec(
-        "vit", ("he", "he_sp"), [1, 2, 3, 4], 16, 0.25, True, Normalisation((0.1, 0.2, 0.3))
+        "pair", ("he_sp",), [2, 4, 6, 8], 16, 0.25, normalisation=normalisation, parts=(part, part)
     )
     classes = (TissueClass(0, "background", "#000000"), TissueClass(1, "cell", "#ffffff"))
     data = DataSpec(Modality.HE, 3, classes, (), 0.5, 64)
@@ -115,7 +121,7 @@ def test_pixels_whose_instance_is_known_are_valid():
     classes = torch.tensor([[[0, 1, IGNORE, IGNORE]]])
     labels = torch.tensor([[[0, 5, 5, 0]]], dtype=torch.int32)
     none = torch.zeros(1)
-    batch = Batch(torch.zeros(1, 1, 1, 4), classes, labels, {}, none, none)
+    batch = Batch(torch.zeros(1, 1, 1, 4), none, classes, labels, {}, none, none)
     assert batch.valid.tolist() == [[[True, True, True, False]]]
 
 

@@ -6,6 +6,7 @@ COMMANDS = {
     "prepare": "raw images and masks      -> a tissue store, checked",
     "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
     "evaluate": "a finished run            -> every score again, on any side of the split",
+    "doctor": "what train would be given -> what is missing, mismatched or fine",
 }
 
 

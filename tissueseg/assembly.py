@@ -14,15 +14,12 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
 from tissueseg.command import build, finish, plain
-from tissueseg.contracts import (
-    DataSpec,
-    Normalisation,
-)
+from tissueseg.contracts import DataSpec, EncoderSpec
 from tissueseg.data.datamodule import Loading, TissueDataModule
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
@@ -39,6 +36,7 @@ from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
 from tissueseg.store.tissues import TissueStore
 
+_OF_SPEC = {"mpp", "halo_px", "random_init"}  # short names for what stands in an encoder's spec
 _EVERY_TILE = {"limit_val_batches": 1.0, "limit_test_batches": 1.0}
 
 
@@ -61,7 +59,7 @@ def open_data(
     config: DictConfig,
     store: TissueStore,
     split: Split,
-    normalisation: Normalisation,
+    encoder: EncoderSpec,
     normaliser: Normaliser | None = None,
 ) -> TissueDataModule:
     """Make the datasets of a split.
@@ -70,22 +68,23 @@ def open_data(
         config: of the run.
         store: opened.
         split: of its tissues.
-        normalisation: what the encoder wants.
+        encoder: of the encoder that was built: it says how images are scaled, and its halo.
         normaliser: of a trained decoder; None: fitted on the training tissues.
     """
     modality = modality_of(config)
     store.require(modality)
-    fitted = normaliser or Normaliser.fit(store, split.train, modality, normalisation)
+    fitted = normaliser or Normaliser.fit(store, split.train, modality, encoder.normalisation)
     targets = Targets.for_heads(
         list(config.decoder.heads), BoundaryTarget(**plain(config.boundary))
     )
     loading = Loading(**plain(config.data), seed=config.seed)
-    return TissueDataModule(store, split, fitted, targets, loading)
+    return TissueDataModule(store, split, fitted, targets, loading, encoder.halo_px)
 
 
 def build_encoder(config: DictConfig, data: DataSpec) -> Encoder:
-    """Build the frozen encoder for a store's channels."""
-    return finish("encoder", build(config.encoder), image_channels=data.image_channels)
+    """Build the frozen encoder for a store's images; reads its weights."""
+    node = OmegaConf.create(_without_spec_names(plain(config.encoder)))
+    return finish("encoder", build(node), data=data)
 
 
 def build_module(
@@ -98,10 +97,13 @@ def build_module(
     loss: WeightedSum = build(config.loss)
     sides = {side: len(getattr(data.split, side)) for side in ("val", "test")}
     metrics = {side: PooledConfusion(n, n_classes) for side, n in sides.items() if n}
-    names = [c.name for c in data.store.classes]
+    names, tissues = [c.name for c in data.store.classes], data.split._asdict()
     optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
-    module = SegmentationModule(encoder, decoder, loss, metrics, names, optimizer, scheduler)
-    finish("optim", module.configure_optimizers)
+    module = SegmentationModule(
+        encoder, decoder, loss, metrics, names, tissues, optimizer, scheduler
+    )
+    if config.epochs:  # else nothing will be trained
+        finish("optim", module.configure_optimizers)
     return module
 
 
@@ -148,7 +150,7 @@ def quiet_lightning() -> None:
 def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, Any]:
     """Which encoder, data, split and store a run used, in plain types."""
     return {
-        "encoder": module.encoder.spec.as_dict() | {"weights": module.encoder.digest()},
+        "encoder": module.encoder.spec.as_dict(),
         "data": data.spec.as_dict(),
         "split": data.split._asdict(),
         "store": str(data.store.path.resolve()),
@@ -161,7 +163,6 @@ def keep_decoder(
     """What `BestDecoder` calls: write the module's decoder with all it takes to use it again."""
     known = {
         "encoder": module.encoder.spec.as_dict(),
-        "encoder_digest": module.encoder.digest(),
         "data": data.spec.as_dict(),
         "normaliser": data.normaliser.as_dict(),
         "decoder": plain(config.decoder),
@@ -184,6 +185,16 @@ def build_panels(config: DictConfig, data: TissueDataModule, folder: Path) -> Pa
     """The callback that draws some validation fields."""
     fields = open_fields(data, config.panels.count, config.panels.size_px)
     return Panels(fields, folder, config.panels.every_n_epochs)
+
+
+def _without_spec_names(node: Any) -> Any:
+    """An encoder's options without those its spec has taken up, parts of pairs included."""
+    if not isinstance(node, dict):
+        return node
+    taken = _OF_SPEC if "spec" in node else set()
+    return {
+        k: v if k == "spec" else _without_spec_names(v) for k, v in node.items() if k not in taken
+    }
 
 
 def _announced(console: Console) -> Callable[..., Any]:

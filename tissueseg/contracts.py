@@ -6,14 +6,16 @@ of the same things.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tissueseg.errors import SpecMismatchError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 IGNORE = 255
@@ -61,6 +63,7 @@ class Normalisation:
     he_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of RGB scaled to [0, 1]
     he_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     sp_quantile: float = 0.99  # upper clip, per tissue and channel
+    sp_blur_sigma_px: float = 0.0  # Gaussian 3 × 3 at the encoder's own scale; 0: none
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "he_mean", tuple(self.he_mean))
@@ -68,36 +71,125 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
+class Accounting:
+    """What became of every parameter of a checkpoint and of an encoder; none goes unsaid."""
+
+    layout: str  # of the checkpoint's keys
+    loaded: int  # parameters copied into the encoder
+    missing: int  # parameters of the encoder that the checkpoint lacks: 0, or all of them at random
+    ignored: int  # parameters of the checkpoint that the encoder has no use for
+    reasons: tuple[str, ...] = ()  # "decoder.* (1 234): …", one for each group that was ignored
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reasons", tuple(self.reasons))
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
-    """Everything a store, a decoder or a checkpoint must know of an encoder, without its code."""
+    """Everything a store, a decoder or a checkpoint must know of an encoder, without its code.
+
+    The configuration states what is known before the weights are read; a built encoder's spec also has
+    what they say of themselves (`channels`, `normalisation`, `accounting`, `sha256`).
+    """
 
     name: str
     modalities: tuple[Modality, ...]  # those its weights were trained on
     channels: tuple[int, ...]  # feature width of each level, shallow to deep
-    stride_px: int  # tile pixels per token
-    mpp: float | None = None  # µm/px its weights were trained at; None: any
+    patch_px: int  # pixels of its own input per token
+    mpp: float | None = None  # µm/px its weights were trained at; None: takes pixels as they are
+    stride_px: int | None = None  # tile pixels per token of the grids it returns; see `at`
+    halo_px: int = 0  # tile pixels of context on each side, seen but not returned
     random_init: bool = False  # True: no parameter came from a checkpoint
     normalisation: Normalisation = field(default_factory=Normalisation)
+    accounting: Accounting | None = None
+    sha256: str | None = None  # over all its weights
+    parts: tuple[EncoderSpec, ...] = ()  # of an encoder made of others
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modalities", tuple(Modality(m) for m in self.modalities))
         object.__setattr__(self, "channels", tuple(self.channels))
         if isinstance(self.normalisation, Mapping):
             object.__setattr__(self, "normalisation", Normalisation(**self.normalisation))
+        if isinstance(self.accounting, Mapping):
+            object.__setattr__(self, "accounting", Accounting(**self.accounting))
+        parts = (EncoderSpec(**p) if isinstance(p, Mapping) else p for p in self.parts)
+        object.__setattr__(self, "parts", tuple(parts))
         if len(self.channels) != LEVELS:
             raise SpecMismatchError(
                 f"encoder={self.name} declares {len(self.channels)} feature levels, wanted {LEVELS}: "
                 "give four entries in spec.channels."
             )
+        for key, lowest in (("patch_px", 1), ("stride_px", 1), ("halo_px", 0)):
+            value = getattr(self, key)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+            if not whole and not (key == "stride_px" and value is None):
+                raise SpecMismatchError(
+                    f"encoder={self.name} has {key}={value}, wanted a whole number of at least {lowest}."
+                )
+        if self.mpp is not None and not 0 < self.mpp < math.inf:
+            raise SpecMismatchError(
+                f"encoder={self.name} has mpp={self.mpp}, wanted µm/px or null."
+            )
+        if self.mpp is None and self.stride_px is None and not self.parts:
+            object.__setattr__(self, "stride_px", _power_of_two(self.patch_px))
 
     @property
     def label(self) -> str:
         """The name that stands in run names and tables; says so when the weights are random."""
+        if self.parts:
+            return "+".join(part.label for part in self.parts)
         return f"{self.name}_random_init" if self.random_init else self.name
+
+    @property
+    def scaled(self) -> bool:
+        """Whether it must know the µm/px of what it is given."""
+        return self.mpp is not None or any(part.scaled for part in self.parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for checkpoints and provenance."""
-        return asdict(self) | {"modalities": [m.value for m in self.modalities]}
+        named = {"modalities": [m.value for m in self.modalities]}
+        return asdict(self) | named | {"parts": [part.as_dict() for part in self.parts]}
+
+    def token_px(self, mpp: float | None) -> float:
+        """Tile pixels that one token covers, on images of `mpp` µm/px.
+
+        Raises:
+            SpecMismatchError: the encoder has a scale and the images have none.
+        """
+        if self.parts:
+            return min(float(part.at(mpp).stride_px or 0) for part in self.parts)
+        if self.mpp is None:
+            return float(self.patch_px)
+        if mpp is None:
+            raise SpecMismatchError(
+                f"encoder={self.name} was trained at {self.mpp:g} µm/px, but the store does not know its "
+                "µm/px: prepare it with mpp, or state encoder.mpp=null to feed pixels as they are."
+            )
+        return self.patch_px * self.mpp / mpp
+
+    def at(self, mpp: float | None) -> EncoderSpec:
+        """Settle `stride_px` for images of `mpp` µm/px.
+
+        The input is resized to the encoder's own scale, so a token covers `token_px` tile pixels. Grids
+        are resampled to the nearest power of two, where decoders meet them, if that is another number.
+        """
+        covered = self.token_px(mpp)
+        return self if self.stride_px else replace(self, stride_px=_power_of_two(covered))
+
+    def input_px(self, side_px: int, mpp: float | None) -> int:
+        """Side of the encoder's own input for `side_px` tile pixels: its scale, in whole patches."""
+        return side_px if self.parts else self.tokens(side_px, mpp) * self.patch_px
+
+    def tokens(self, side_px: int, mpp: float | None) -> int:
+        """Tokens along a side of `side_px` tile pixels."""
+        covered = self.token_px(mpp)
+        if self.stride_px is not None and abs(covered - self.stride_px) <= 0.01 * covered:
+            covered = self.stride_px  # a whole number but for rounding
+        return max(1, round(side_px / covered))
+
+
+def _power_of_two(pixels: float) -> int:
+    return 2 ** max(0, round(math.log2(pixels)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +200,7 @@ class DataSpec:
     image_channels: int  # channels of the tile image, H&E first
     classes: tuple[TissueClass, ...]
     panel: tuple[Channel, ...]  # empty without SP
-    mpp: float
+    mpp: float | None
     tile_px: int
 
     def __post_init__(self) -> None:
@@ -123,8 +215,19 @@ class DataSpec:
         return asdict(self) | {"modality": self.modality.value}
 
 
+class Markers(NamedTuple):
+    """Which channels of a panel an encoder sees, and the vectors that tell it what they show."""
+
+    channels: tuple[int, ...]  # positions in the panel
+    vectors: np.ndarray  # (len(channels), width) float32
+
+
+MarkerLookup = Callable[[tuple[Channel, ...]], Markers]
+"""From a panel to its markers; raises when a channel has none and nobody said to leave it out."""
+
+
 class Features(NamedTuple):
-    """What an encoder returns."""
+    """What an encoder returns: the tile itself, without halo."""
 
     levels: tuple[Tensor, ...]  # four grids (B, D, h, w), shallow to deep
     image: Tensor  # (B, C, H, W), the normalised tile of the chosen modality only
@@ -133,7 +236,8 @@ class Features(NamedTuple):
 class Batch(NamedTuple):
     """What a dataset yields, collated."""
 
-    image: Tensor  # (B, C, H, W) float32, normalised channels of the chosen modality only
+    image: Tensor  # (B, C, H + 2·halo, W + 2·halo) float32, normalised, of the chosen modality only
+    present: Tensor  # (B, C) bool: False for a channel without signal in its tissue, which reads 0
     classes: Tensor  # (B, H, W) int64, IGNORE where nothing is counted
     labels: Tensor  # (B, H, W) int32 instances, 0 background
     targets: dict[str, Tensor]  # head name -> (B, c, H, W) float32; NaN: not known
@@ -161,28 +265,20 @@ def head_channels(head: str, n_classes: int) -> int:
 def check_composition(
     encoder: EncoderSpec,
     modality: Modality,
-    tile_px: int,
     heads: Collection[str],
     loss_heads: Collection[str],
 ) -> None:
-    """Check that encoder, modality, tiles, decoder and loss fit together, before anything is opened.
+    """Check that encoder, modality, decoder and loss fit together, before anything is opened.
 
     Raises:
         SpecMismatchError: naming what it got, what it wanted and what to do.
     """
     if modality not in encoder.modalities:
         trained = [m.value for m in encoder.modalities]
+        both = ", encoder=pair for one encoder each" if modality == Modality.HE_SP else ""
         raise SpecMismatchError(
             f"encoder={encoder.name} was trained on {trained}, but modality={modality.value}. "
-            f"Choose modality={trained[0]} or another encoder."
-        )
-    if encoder.stride_px < 1:
-        raise SpecMismatchError(f"encoder.spec.stride_px={encoder.stride_px}, wanted at least 1.")
-    if tile_px <= 0 or tile_px % encoder.stride_px:
-        below = max(tile_px // encoder.stride_px, 1) * encoder.stride_px
-        raise SpecMismatchError(
-            f"data.tile_px={tile_px} is not a multiple of the {encoder.stride_px} px patch of "
-            f"encoder={encoder.name}. Choose {below} or {below + encoder.stride_px}."
+            f"Choose modality={trained[0]}{both} or another encoder."
         )
     if missing := sorted(set(loss_heads) - set(heads)):
         raise SpecMismatchError(
@@ -196,14 +292,32 @@ def check_composition(
         )
 
 
-def check_scale(encoder: EncoderSpec, mpp: float) -> None:
-    """Refuse images at another scale than the encoder's weights were trained at.
+def check_tiles(encoder: EncoderSpec, tile_px: int, mpp: float | None) -> None:
+    """Check that tiles and their halo hold whole tokens of an encoder, on images of `mpp` µm/px.
 
     Raises:
-        SpecMismatchError: naming both.
+        SpecMismatchError: naming tile and patch, and tile sizes that would do.
     """
-    if encoder.mpp is not None and abs(encoder.mpp - mpp) > 0.01 * mpp:
+    spec = encoder.at(mpp)
+    for part in spec.parts:
+        check_tiles(replace(part, halo_px=spec.halo_px), tile_px, mpp)
+    stride = spec.stride_px
+    assert stride is not None
+    if tile_px <= 0 or tile_px % stride:
+        below = max(tile_px // stride, 1) * stride
         raise SpecMismatchError(
-            f"encoder={encoder.name} was trained at {encoder.mpp:g} µm/px, but the store has {mpp:g}: "
-            "prepare the images at the encoder's scale or choose another encoder."
+            f"data.tile_px={tile_px} is not a multiple of the {stride} px patch of "
+            f"encoder={spec.name}. Choose {below} or {below + stride}."
+        )
+    if spec.halo_px % stride:
+        raise SpecMismatchError(
+            f"encoder.halo_px={spec.halo_px} is not a multiple of the {stride} px patch of "
+            f"encoder={spec.name}. Choose {-(-spec.halo_px // stride) * stride}."
+        )
+    side = tile_px + 2 * spec.halo_px
+    seen = spec.tokens(side, mpp) * spec.token_px(mpp)
+    if abs(seen - side) > 0.1 * side:
+        raise SpecMismatchError(
+            f"data.tile_px={tile_px} with halo would be stretched from {side} to {seen:.0f} px to hold "
+            f"whole patches of encoder={spec.name}: choose larger tiles."
         )

@@ -20,6 +20,18 @@ class StoreNotFoundError(TissuesegError, FileNotFoundError):
     """A path that is missing or holds no tissue store."""
 
 
+class WeightsError(TissuesegError, ValueError):
+    """Weights or marker tables that cannot be read, or do not fit the network they were given to."""
+
+
+class WeightsNotFoundError(TissuesegError, FileNotFoundError):
+    """A file of weights or marker vectors that is not where it was said to be."""
+
+
+class FeatureOverflowError(TissuesegError, FloatingPointError):
+    """Features that are not finite."""
+
+
 class TissueDataError(TissuesegError, ValueError):
     """Images, masks or tables of a tissue that contradict each other or their description."""
 

@@ -32,18 +32,20 @@ def evaluate(config: DictConfig) -> None:
     folder, console = _run_folder(config), Console()
     trained = _trained_config(config, folder)
     checkpoint = load_decoder(folder / runs.DECODER)
-    spec = preflight.check(trained)
+    preflight.check(trained)
+    preflight.check_machine(trained)
     title = config.side if config.store.path is None else Path(config.store.path).stem
     out = Path(config.out or folder / "evaluation" / title)
     _check_out(out)
     store, modality = assembly.open_store(trained, console), preflight.modality_of(trained)
     store.require(modality)
-    checkpoint.check_data(data_spec(store, modality, trained.data.tile_px))
+    about_data = data_spec(store, modality, trained.data.tile_px)
+    checkpoint.check_data(about_data)
     split = _chosen(config, checkpoint, store)
+    encoder = assembly.build_encoder(trained, about_data)
+    checkpoint.check_encoder(encoder.spec)
     normaliser = checkpoint.read_normaliser()
-    data = assembly.open_data(trained, store, split, spec.normalisation, normaliser)
-    encoder = assembly.build_encoder(trained, data.spec)
-    checkpoint.check_encoder(encoder.spec, encoder.digest())
+    data = assembly.open_data(trained, store, split, encoder.spec, normaliser)
     module = assembly.build_module(trained, encoder, data)
     module.decoder.load_state_dict(checkpoint.state)
     panels = assembly.build_panels(trained, data, out / runs.PANELS)
@@ -86,6 +88,10 @@ def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
     said = {"panels": config.panels, "data": config.data}
     if config.store.path is not None:
         said["store"] = {"path": config.store.path}
+    if "weights" in trained.decoder:
+        trained.decoder.weights = (
+            None  # what training began with; decoder.ckpt holds what came of it
+        )
     merged = OmegaConf.merge(trained, said)
     assert isinstance(merged, DictConfig)
     return merged

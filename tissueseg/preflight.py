@@ -6,24 +6,35 @@ Cheap by design: it builds specs and losses, no encoder and no decoder, and touc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.command import build
-from tissueseg.contracts import EncoderSpec, Modality, check_composition, head_channels
+from tissueseg.contracts import (
+    EncoderSpec,
+    Modality,
+    check_composition,
+    check_tiles,
+    head_channels,
+)
 from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.encoders.weights import check_source
 from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
+from tissueseg.tensorfile import HUB, check_local
 
 _WHOLE_NUMBERS = {
     "data.tile_px": (1, None),
     "data.batch_size": (1, None),
     "data.num_workers": (0, None),
     "boundary.width_px": (1, None),
-    "epochs": (1, None),
+    "epochs": (0, None),
     "patience": (1, None),
     "seed": (0, 2**32 - 1),
     "panels.count": (0, None),
@@ -43,7 +54,11 @@ def check(config: DictConfig) -> EncoderSpec:
         head_channels(head, n_classes=1)
     unweighted = OmegaConf.merge(config, {"class_weights": None})  # they may wait for the data
     loss: WeightedSum = build(unweighted.loss)
-    check_composition(spec, modality_of(config), config.data.tile_px, heads, loss.heads)
+    check_composition(spec, modality_of(config), heads, loss.heads)
+    _check_files(config)
+    if config.store.path is None or not spec.scaled:  # else the store tells the scale
+        mpp = config.store.demo.mpp if config.store.path is None else None
+        check_tiles(spec, config.data.tile_px, mpp)
     return spec
 
 
@@ -93,6 +108,55 @@ def _check_whole(key: str, value: Any, lowest: int, highest: int | None) -> None
     if not whole or value < lowest or (highest is not None and value > highest):
         limit = f" and at most {highest}" if highest is not None else ""
         raise ConfigError(f"{key}={value}, wanted a whole number of at least {lowest}{limit}.")
+
+
+def check_machine(config: DictConfig) -> None:
+    """Refuse a CUDA request on a machine that sees no CUDA device."""
+    wants = config.trainer.accelerator
+    if wants in ("gpu", "cuda") and not torch.cuda.is_available():
+        built = f"torch {torch.__version__}" + (
+            " has no CUDA build" if not torch.version.cuda else ""
+        )
+        raise ConfigError(
+            f"trainer.accelerator={wants}, but {built} and sees no CUDA device: choose trainer=cpu, or "
+            "mend driver and torch (python -m tissueseg.doctor)."
+        )
+
+
+def _check_files(config: DictConfig) -> None:
+    """Weights must be named, or random ones asked for, and local files must be there."""
+    for key, node in _encoder_nodes(config):
+        name, random = node.spec.name, bool(node.get("random_init"))
+        check_source(node.weights, f"{key}={name}", random, key)
+    if weights := config.decoder.get("weights"):
+        check_local(weights)
+
+
+def check_training(config: DictConfig) -> None:
+    """Refuse a run that would neither train nor load a decoder."""
+    if config.epochs == 0 and not config.decoder.get("weights"):
+        raise ConfigError("epochs=0 scores a decoder as it was loaded: give decoder.weights=… too.")
+
+
+def settle_paths(config: DictConfig) -> None:
+    """Make local paths absolute, so that the saved config can be used from anywhere."""
+    nodes = [(node, "weights") for _, node in _encoder_nodes(config)]
+    for node, key in (
+        *nodes,
+        (config.decoder, "weights"),
+        (config.markers, "table"),
+        (config.store, "path"),
+    ):
+        if (value := node.get(key)) and not str(value).startswith(HUB):
+            node[key] = str(Path(value).expanduser().resolve())
+
+
+def _encoder_nodes(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The encoder, or the parts of a pair, where they load weights."""
+    candidates = {"encoder": config.encoder} | {
+        f"encoder.{part}": config.encoder[part] for part in ("he", "sp") if part in config.encoder
+    }
+    return ((key, node) for key, node in candidates.items() if "weights" in node)
 
 
 def _check_values(config: DictConfig) -> None:

@@ -79,7 +79,8 @@ def store_table(store: TissueStore) -> Table:
     channels = (f"{c.name}{'*' * c.nuclear} {c.uniprot or '–'}" for c in store.panel)
     table = Table("store", str(store.path))
     table.add_row("tissues", f"{len(entries)}, patients {len({e.patient for e in entries})}")
-    table.add_row("height × width", f"{height_width} px at {store.mpp:g} µm/px")
+    scale = "an unknown scale" if store.mpp is None else f"{store.mpp:g} µm/px"
+    table.add_row("height × width", f"{height_width} px at {scale}")
     table.add_row("images", ", ".join({"he": "H&E", "sp": "SP"}[kind] for kind in store.images))
     if store.panel:
         table.add_row("channels (* nuclear)", ", ".join(channels))

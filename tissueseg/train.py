@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -55,26 +56,31 @@ def _open(config: DictConfig, console: Console) -> Run:
     from lightning.pytorch import seed_everything
 
     from tissueseg import assembly, preflight
-    from tissueseg.contracts import check_scale
+    from tissueseg.contracts import check_tiles
+    from tissueseg.data.datamodule import data_spec
     from tissueseg.modules.checkpoint import run_name
     from tissueseg.modules.tracking import check_mode, open_tracking
     from tissueseg.reporting import runs
 
     spec = preflight.check(config)
+    preflight.check_machine(config)
+    preflight.check_training(config)
     check_mode()
     name = run_name(config.name, config.modality, spec.label)
     wanted = Path(config.run_dir or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     runs.check_writable(wanted)
     store = assembly.open_store(config, console)
-    check_scale(spec, store.mpp)
+    modality = preflight.modality_of(config)
+    store.require(modality)
+    check_tiles(spec, config.data.tile_px, store.mpp)
     split = assembly.open_split(config, store)
-    data = assembly.open_data(config, store, split, spec.normalisation)
+    encoder = assembly.build_encoder(config, data_spec(store, modality, config.data.tile_px))
+    check_tiles(encoder.spec, config.data.tile_px, store.mpp)  # its weights may have another patch
+    data = assembly.open_data(config, store, split, encoder.spec)
     preflight.check_against_data(config, data)
     preflight.settle_class_weights(config, data)
-    if config.store.path is not None:  # for readers of the saved config, wherever they stand
-        config.store.path = str(store.path.resolve())
+    preflight.settle_paths(config)
     seed_everything(config.seed, workers=True, verbose=False)
-    encoder = assembly.build_encoder(config, data.spec)
     module = assembly.build_module(config, encoder, data)
     assembly.build_trainer(config, console, [])  # a machine that lacks a GPU says so now
     folder = runs.make_run_folder(wanted)
@@ -92,6 +98,8 @@ def _announce(run: Run) -> None:
     run.console.print(f"[bold]{run.name}[/bold]: decoder of {parameters:.2f} M parameters")
     run.console.print(f"store: {run.data.store.path} (tissues: {sides})", soft_wrap=True)
     run.console.print(f"run folder: {run.folder}", soft_wrap=True)
+    for line in run.module.describe():
+        _say(run, line)
     if run.module.encoder.spec.random_init:
         run.console.print(
             f"[yellow]notice: encoder={run.module.encoder.spec.name} has random weights and has learnt "
@@ -118,6 +126,9 @@ def _fit(run: Run) -> bool:
         assembly.build_panels(config, run.data, run.folder / runs.PANELS),
         History(run.folder, echo=not run.console.is_terminal),
     ]
+    if config.epochs == 0:
+        assembly.keep_decoder(config, run.data, run.module, path)(run.module, 0, math.nan)
+        return True
     trainer = assembly.build_trainer(config, run.console, callbacks, run.loggers)
     try:
         trainer.fit(run.module, datamodule=run.data)

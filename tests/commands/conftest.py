@@ -10,10 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from tissueseg.command import run_command
+from tissueseg.doctor import doctor
 from tissueseg.evaluate import evaluate
 from tissueseg.train import train
 
-JOBS = {"train": train, "evaluate": evaluate}
+JOBS = {"train": train, "evaluate": evaluate, "doctor": doctor}
 
 
 class Result(NamedTuple):

@@ -144,7 +144,7 @@ REFUSED = {
     "data.pin_memory=maybe": "true or false",
     "split.train=some": "split: ",
     "encoder.spec.stride_px=0": "stride_px",
-    "+encoder.spec.mpp=0.25": "0.25 µm/px",
+    "+encoder.spec.mpp=0.25": "4 px",
     "seed=99999999999": "seed",
     "trainer.limit_val_batches=0": "above 0",
     "trainer.accelerator=abacus": "abacus",
@@ -204,7 +204,7 @@ def test_the_setting_comes_from_the_environment(
 ) -> None:
     monkeypatch.setenv("TISSUESEG_SETTING", "orion")
     monkeypatch.setenv("TISSUESEG_STORE", str(tmp_path / "none.zarr"))
-    result = command("train")
+    result = command("train", "trainer=cpu")
     assert (result.code, "none.zarr" in result.err) == (2, True)
 
 

@@ -48,7 +48,7 @@ def data(config, store):
 def open_data(config, store):
     spec = preflight.check(config)
     split = assembly.open_split(config, store)
-    data = assembly.open_data(config, store, split, spec.normalisation)
+    data = assembly.open_data(config, store, split, spec)
     preflight.settle_class_weights(config, data)
     return data
 
@@ -201,6 +201,11 @@ def test_every_choice_composes_and_resolves(override, monkeypatch):
     setting = () if override.startswith("setting=") else ("setting=demo",)
     config = compose(*setting, override, "name=test")
     assert assembly.plain(config)["monitor"]
+    for node in (config.encoder, *(config.encoder.get(part, {}) for part in ("he", "sp"))):
+        if "random_init" in node:
+            node.random_init = True
+    if override.startswith("encoder="):
+        config.modality = assembly.build(config.encoder.spec).modalities[0].value
     if not override.startswith(("decoder=", "loss=")):
         preflight.check(config)
 

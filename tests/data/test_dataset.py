@@ -221,3 +221,41 @@ def test_worker_processes_read_what_this_one_reads(make_dataset):
     for _ in range(2):  # the workers outlive an epoch
         for one, two in zip(loader, here, strict=True):
             assert_equal(one, two)
+
+
+@pytest.mark.parametrize("halo_px", [4, 40])  # less, and more than the smaller tissues hold
+def test_a_halo_shows_what_lies_around_and_mirrors_beyond_the_tissue(make_dataset, uneven, halo_px):
+    plain, wide = make_dataset(32), make_dataset(32, halo_px=halo_px)
+    for i in range(len(plain)):
+        tile, item = plain[i], wide[i]
+        assert item.image.shape == (5, 32 + 2 * halo_px, 32 + 2 * halo_px)
+        core = item.image[:, halo_px:-halo_px, halo_px:-halo_px]
+        assert torch.equal(core, tile.image)
+        assert_equal(item._replace(image=0), tile._replace(image=0))
+        tissue = dataset_he(uneven, wide.tissues[int(item.tissue)])
+        y, x = (int(start) for start in item.origin)
+        rows, columns = (
+            mirrored(np.arange(start - halo_px, start + 32 + halo_px), length)
+            for start, length in zip((y, x), tissue.shape[1:], strict=True)
+        )
+        np.testing.assert_allclose(item.image[:3], tissue[:, rows][:, :, columns], atol=1e-6)
+
+
+def dataset_he(store, tissue):
+    return whole(store, tissue, "he").astype(np.float32) / 127.5 - 1
+
+
+def mirrored(index, length):
+    """The edge pixel twice, back and forth."""
+    there_and_back = [*range(length), *reversed(range(length))]
+    return np.array([there_and_back[i % len(there_and_back)] for i in index])
+
+
+def test_channels_without_signal_are_marked_absent_where_they_are_silent(tmp_path, make_dataset):
+    lit, dark = random_tissue(64, 64, 0), random_tissue(64, 64, 1)
+    dark.sp[1] = 0
+    store = write_store(tmp_path / "s.zarr", {"lit": lit, "dark": dark})
+    dataset = make_dataset(64, tissues=("lit", "dark"), store=store)
+    batch = collate([dataset[0], dataset[1]])
+    assert batch.present.tolist() == [[True] * 5, [True] * 4 + [False]]
+    assert not batch.image[1, 4].any()

@@ -6,6 +6,7 @@ import torch
 
 from tissueseg.config import CONFIG_DIR
 from tissueseg.contracts import EncoderSpec, Features
+from tissueseg.decoders import published
 
 NAMES = sorted(path.stem for path in (CONFIG_DIR / "decoder").glob("*.yaml"))
 
@@ -30,9 +31,17 @@ def test_it_builds_and_decodes(name):
     ("name", "heads"),
     [
         ("baseline", ["classes"]),
+        ("cellvit", ["classes"]),
         ("boundary", ["classes", "boundary"]),
         ("boundary_att", ["classes", "boundary"]),
     ],
 )
 def test_slots_add_their_heads(name, heads):
     assert list(compose(name).heads) == heads
+
+
+def test_cellvits_own_shape_is_the_one_its_weights_fill():
+    config = compose("cellvit")
+    assert {key: config[key] for key in published.SETTINGS} == published.SETTINGS
+    assert config.width == 1.0
+    assert compose("cellvit", "decoder.weights=some.pth").weights == "some.pth"

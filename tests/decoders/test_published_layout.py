@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tissueseg.contracts import EncoderSpec
+from tissueseg.decoders.published import our_name
 from tissueseg.decoders.skip import SkipDecoder
 
 VIT_S16 = 21_665_664  # parameters of HIPT's ViT-S/16 without classifier
@@ -50,10 +51,33 @@ def test_parameters_add_up_to_the_published_count(cellvit_256):
         "decoder0_header.classes.1.block.0.weight": (64, 64, 3, 3),
         "decoder0_header.classes.2.weight": (6, 64, 1, 1),
         "decoder0_header.hv.2.weight": (2, 64, 1, 1),
+        "decoder0_header.foreground.2.weight": (1, 64, 1, 1),
     }.items(),
 )
 def test_layers_have_the_published_shapes(cellvit_256, key, shape):
     assert tuple(cellvit_256.state_dict()[key].shape) == shape
+
+
+@pytest.mark.parametrize(
+    ("published", "ours"),
+    {
+        "decoder2.1.block.1.bias": "decoder2.1.block.1.bias",
+        "nuclei_type_maps_decoder.decoder0_header.2.bias": "decoder0_header.classes.2.bias",
+        "nuclei_type_map_decoder.decoder0_header.2.bias": "decoder0_header.classes.2.bias",
+        "hv_map_decoder.bottleneck_upsampler.bias": "branches.hv.bottleneck_upsampler.bias",
+        "nuclei_binary_map_decoder.decoder3_upsampler.0.block.1.running_var": (
+            "branches.foreground.decoder3_upsampler.0.block.1.running_var"
+        ),
+    }.items(),
+)
+def test_published_names_are_names_of_ours(cellvit_256, published, ours):
+    assert our_name(published) == ours
+    assert ours in cellvit_256.state_dict()
+
+
+def test_other_networks_names_are_not():
+    assert our_name("encoder.decoder0.weight") is None
+    assert our_name("decoder.weight") is None
 
 
 def test_wide_encoders_get_the_wide_layout():

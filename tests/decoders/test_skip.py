@@ -125,10 +125,49 @@ def test_a_shared_branch_serves_all_heads():
     assert set(make_decoder(make_spec(), share="branches").branches) == {"classes", "boundary"}
 
 
-@pytest.mark.parametrize("skips", ["all", "none"])
-def test_compiles_without_a_graph_break(skips):
+WIDE = (48, 64, 80, 640)
+
+
+@pytest.mark.parametrize(("skips", "projected"), [("all", 4), ("image_only", 1), ("none", 1)])
+def test_levels_that_are_used_are_projected_first(skips, projected):
+    spec = make_spec(channels=WIDE)
+    decoder = make_decoder(spec, project=24, skips=skips)
+    entries = {tuple(layer.weight.shape) for layer in decoder.projections}
+    assert entries == {(24, c, 1, 1) for c in WIDE[4 - projected :]}
+    outputs = decoder(make_features(spec))
+    sum(x.square().mean() for x in outputs.values()).backward()
+    assert all(p.grad.abs().max() > 0 for p in decoder.projections.parameters())
+
+
+def test_projected_levels_decode_as_if_the_encoder_had_returned_them():
+    spec, narrow = make_spec(channels=WIDE), make_spec(channels=(24,) * 4)
+    projecting, plain = make_decoder(spec, project=24).eval(), make_decoder(narrow).eval()
+    plain.load_state_dict(
+        {n: v for n, v in projecting.state_dict().items() if not n.startswith("projections.")}
+    )
+    features = make_features(spec)
+    pairs = zip(projecting.projections, features.levels, strict=True)
+    projected = features._replace(levels=tuple(layer(level) for layer, level in pairs))
+    assert torch.equal(projecting(features)["classes"], plain(projected)["classes"])
+
+
+def test_widths_follow_the_projection():
+    spec = make_spec(channels=WIDE)
+    deepest = [make_decoder(spec, width=1.0, project=p).branches["trunk"] for p in (None, 511, 512)]
+    assert [b.bottleneck_upsampler.out_channels for b in deepest] == [512, 312, 512]
+
+
+def test_nothing_is_projected_or_loaded_unless_asked():
+    decoder = make_decoder(make_spec())
+    assert not [n for n in decoder.state_dict() if n.startswith("projections")]
+    assert decoder.accounting is None
+
+
+@pytest.mark.parametrize(("skips", "project"), [("all", None), ("none", 16)])
+def test_compiles_without_a_graph_break(skips, project):
     spec = make_spec(8)
-    decoder, features = make_decoder(spec, skips=skips).eval(), make_features(spec)
+    decoder = make_decoder(spec, skips=skips, project=project).eval()
+    features = make_features(spec)
     compiled = torch.compile(decoder, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(features)["classes"], decoder(features)["classes"])
 
@@ -140,6 +179,9 @@ def test_compiles_without_a_graph_break(skips):
         ({"share": "none"}, ConfigError, "decoder.share='none'"),
         ({"heads": {}}, ConfigError, "at least one"),
         ({"heads": {"classes": {"deep": 2}}}, ConfigError, r"decoder.heads.classes has \['deep'\]"),
+        ({"project": 0}, ConfigError, "decoder.project=0"),
+        ({"project": 2.5}, ConfigError, "decoder.project=2.5"),
+        ({"project": True}, ConfigError, "decoder.project=True"),
         ({"heads": {"type": {}}}, SpecMismatchError, "'type'"),
     ],
 )
@@ -149,8 +191,8 @@ def test_options_that_cannot_be_used(options, error, says):
 
 
 def test_strides_that_do_not_fit():
-    with pytest.raises(SpecMismatchError, match="every 14 px"):
-        make_decoder(make_spec(14))
+    with pytest.raises(SpecMismatchError, match="every 32 px"):
+        make_decoder(make_spec(32))
     decoder = make_decoder(make_spec(8))
     with pytest.raises(SpecMismatchError, match="every 8 px"):
         decoder(make_features(make_spec(16)))

@@ -16,6 +16,7 @@ def make_batch():
         b = len(classes)
         return Batch(
             image=torch.zeros(b, 1, *classes.shape[1:]),
+            present=torch.ones(b, 1, dtype=torch.bool),
             classes=classes,
             labels=labels,
             targets={"boundary": edges},

@@ -30,7 +30,7 @@ class TinyRun:
         self.config = compose(*TINY, "+experiment=boundary_att", "epochs=2", *overrides)
         spec = preflight.check(self.config)
         split = assembly.open_split(self.config, store)
-        self.data = assembly.open_data(self.config, store, split, spec.normalisation)
+        self.data = assembly.open_data(self.config, store, split, spec)
         preflight.settle_class_weights(self.config, self.data)
         torch.manual_seed(self.config.seed)
         encoder = assembly.build_encoder(self.config, self.data.spec)

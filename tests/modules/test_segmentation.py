@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tissueseg.contracts import IGNORE
+from tissueseg.errors import FeatureOverflowError
 from tissueseg.metrics.semantic import semantic_scores
 from tissueseg.modules.scoring import count
 
@@ -81,3 +82,13 @@ def test_batch_norm_of_the_decoder_is_frozen_when_scoring(fitted):
     count(fitted.trainer([]), fitted.module, fitted.data, "test")
     after = fitted.module.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_features_that_are_not_finite_stop_the_run_and_name_the_tile(make_run):
+    module = make_run().module
+    batch = next(iter(make_run(folder="other").data.val_dataloader()))
+    spoilt = batch._replace(image=batch.image.clone())
+    spoilt.image[2, 0, 5, 5] = float("inf")
+    y, x = batch.origin[2].tolist()
+    with pytest.raises(FeatureOverflowError, match=rf"tissue b, tile at row {y}, column {x}.*bf16"):
+        module.validation_step(spoilt, 0)

@@ -89,7 +89,7 @@ DESCRIPTIONS = {
     "missing key": ({"mpp": None}, "mpp is missing"),
     "no masks": ({"masks": {}}, "masks.instances is missing"),
     "no images": ({"images": {}}, "give he, sp or both"),
-    "text for a number": ({"mpp": "0.5"}, "mpp is '0.5', wanted a number"),
+    "text for a number": ({"mpp": "0.5"}, "mpp is '0.5', wanted µm per pixel (0 to 20) or unknown"),
     "nanometres": ({"mpp": 500}, "wanted µm per pixel"),
     "text for keys": ({"images": "{id}.png"}, "wanted keys with values"),
     "no id": ({"images": {"he": "a.png"}}, "put {id} where the tissue stands"),

@@ -40,6 +40,7 @@ class TissueDataModule(pl.LightningDataModule):
         normaliser: fitted on the training tissues.
         targets: of the decoder's heads.
         loading: how tiles are cut and fed.
+        halo_px: context around tiles that the encoder wants.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class TissueDataModule(pl.LightningDataModule):
         normaliser: Normaliser,
         targets: Targets,
         loading: Loading,
+        halo_px: int = 0,
     ) -> None:
         super().__init__()
         self.store, self.split, self.normaliser = store, split, normaliser
-        self._targets, self._loading = targets, loading
+        self._targets, self._loading, self._halo_px = targets, loading, halo_px
         self._datasets = {
             side: self._dataset(side) for side in split._fields if getattr(split, side)
         }
@@ -99,6 +101,7 @@ class TissueDataModule(pl.LightningDataModule):
             self._loading.tile_px,
             self._loading.train_edge if training else self._loading.eval_edge,
             owned_only=not training,
+            halo_px=self._halo_px,
         )
 
     def _loader(self, data: TileDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:

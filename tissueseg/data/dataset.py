@@ -30,6 +30,7 @@ class TileDataset(Dataset[Batch]):
         tile_px: side of a tile.
         edge: edge policy of `TileGrid`.
         owned_only: hide classes and labels that another tile owns, so that every pixel counts once.
+        halo_px: how far images reach beyond the tile on each side, for the encoder's sake.
 
     Raises:
         SplitError: no tile fits into any tissue.
@@ -44,15 +45,17 @@ class TileDataset(Dataset[Batch]):
         tile_px: int,
         edge: str,
         owned_only: bool = False,
+        halo_px: int = 0,
     ) -> None:
         self.tissues = tuple(tissues)
         self._store, self._normaliser, self._targets = store, normaliser, targets
-        self._tile_px, self._owned_only = tile_px, owned_only
+        self._tile_px, self._owned_only, self._halo_px = tile_px, owned_only, halo_px
         store.check_arrays(tissues, normaliser.modality)
         entries = [store.entry(tissue) for tissue in tissues]
         self._grids = [TileGrid(e.height, e.width, tile_px, edge) for e in entries]
         self._ends = np.cumsum([len(grid) for grid in self._grids])
         self._clips = {tissue: normaliser.clips(store, tissue) for tissue in tissues}
+        self._present = {tissue: self._with_signal(clips) for tissue, clips in self._clips.items()}
         if not len(self):
             raise SplitError(
                 f"no tile of {tile_px} px fits into {list(self.tissues)[:5]} with edge={edge}: choose a "
@@ -77,6 +80,7 @@ class TileDataset(Dataset[Batch]):
             classes, labels = _keep_owned(classes, tile, IGNORE), _keep_owned(labels, tile, 0)
         return Batch(
             torch.from_numpy(self._image(name, tile)),
+            torch.from_numpy(self._present[name]),
             torch.from_numpy(self._filled(classes.astype(np.int64), IGNORE)),
             torch.from_numpy(self._filled(labels, 0)),
             {head: torch.from_numpy(self._filled(made, 0)) for head, made in targets.items()},
@@ -85,14 +89,26 @@ class TileDataset(Dataset[Batch]):
         )
 
     def _image(self, tissue: str, tile: Tile) -> np.ndarray:
+        """Normalised channels of a tile and its halo, mirrored where they reach beyond the tissue."""
         parts = []
         for kind in self._normaliser.modality.images:
-            raw = self._filled(self._read(tissue, kind, tile))
+            raw = self._mirrored(tissue, kind, tile)
             clips = self._clips[tissue]
             parts.append(
                 self._normaliser.he(raw) if kind == "he" else self._normaliser.sp(raw, clips)
             )
         return np.concatenate(parts)
+
+    def _mirrored(self, tissue: str, array: str, tile: Tile) -> np.ndarray:
+        entry, side = self._store.entry(tissue), self._tile_px + 2 * self._halo_px
+        rows = _mirror(tile.rows.start - self._halo_px, side, entry.height)
+        columns = _mirror(tile.columns.start - self._halo_px, side, entry.width)
+        y, x = int(rows.min()), int(columns.min())
+        window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
+        part = self._store.read(tissue, array, window)
+        if part.shape[-2:] == (side, side):  # inside the tissue
+            return part
+        return part[:, (rows - y)[:, None], columns - x]
 
     def _read(self, tissue: str, array: str, tile: Tile) -> np.ndarray:
         """The part of a tile that lies inside the tissue."""
@@ -101,13 +117,22 @@ class TileDataset(Dataset[Batch]):
         height, width = min(self._tile_px, entry.height - y), min(self._tile_px, entry.width - x)
         return self._store.read(tissue, array, Window(y, x, height, width))
 
-    def _filled(self, part: np.ndarray, fill: int | None = None) -> np.ndarray:
-        """A whole tile: beyond the tissue `fill`, or the mirrored part."""
+    def _filled(self, part: np.ndarray, fill: int) -> np.ndarray:
+        """A whole tile, `fill` beyond the tissue."""
         leading = [(0, 0)] * (part.ndim - 2)
         beyond = [*leading, *((0, self._tile_px - length) for length in part.shape[-2:])]
-        if fill is None:
-            return np.pad(part, beyond, mode="symmetric")
         return np.pad(part, beyond, constant_values=fill)
+
+    def _with_signal(self, clips: np.ndarray) -> np.ndarray:
+        """(C,) bool over the image's channels, H&E first."""
+        he = "he" in self._normaliser.modality.images
+        return np.concatenate([np.ones(3 if he else 0, bool), ~np.isnan(clips)])
+
+
+def _mirror(start: int, side: int, length: int) -> np.ndarray:
+    """Pixels of a tissue that stand for `start` … `start + side`; its edges are mirrors."""
+    folded = np.arange(start, start + side) % (2 * length)
+    return np.minimum(folded, 2 * length - 1 - folded)
 
 
 def _keep_owned(plane: np.ndarray, tile: Tile, fill: int) -> np.ndarray:
@@ -123,6 +148,6 @@ def collate(items: Sequence[Batch]) -> Batch:
     targets = {head: torch.stack([i.targets[head] for i in items]) for head in items[0].targets}
     stacked = {
         name: torch.stack([getattr(item, name) for item in items])
-        for name in ("image", "classes", "labels", "tissue", "origin")
+        for name in ("image", "present", "classes", "labels", "tissue", "origin")
     }
     return Batch(targets=targets, **stacked)

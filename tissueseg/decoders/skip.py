@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tissueseg.contracts import EncoderSpec, Features, Outputs, head_channels
+from tissueseg.contracts import LEVELS, EncoderSpec, Features, Outputs, head_channels
+from tissueseg.decoders import published
 from tissueseg.decoders.blocks import ConvBlock, DeconvBlock
 from tissueseg.decoders.branch import Branch, Widths, join
 from tissueseg.decoders.heads import Head
@@ -32,7 +33,7 @@ class SkipDecoder(nn.Module):
     (`decoder0` … `decoder3`; `branches.<head>.*_upsampler`; `decoder0_header.<head>`). Departures:
     heads may share one branch; widths scale; levels may differ in width; skips can be left out;
     stride 8, where the bottleneck is a Conv 1×1 and the first upsampling of each skip path a
-    ConvBlock, for the tokens already lie one step higher.
+    ConvBlock, for the tokens already lie one step higher; levels may be projected first.
 
     Args:
         spec: of the encoder whose features come in.
@@ -43,10 +44,17 @@ class SkipDecoder(nn.Module):
         skips: `all`, `image_only` or `none`; a path that is off is not built.
         share: `trunk`, one branch for all heads, or `branches`, one each (as published).
         dropout: in every block, unless a head states its own.
+        project: brings every level to this width first, by a trainable Conv 1×1 each; None: they
+            enter as they are. For encoders side by side, whose levels add up to wide ones.
+        weights: a CellViT checkpoint (path or hub address) that fills every layer; see `published`.
+
+    Attributes:
+        accounting: what became of every number of `weights`; None without.
 
     Raises:
         SpecMismatchError: a stride other than 8 and 16, or an unknown head.
         ConfigError: an unknown option.
+        WeightsError: weights that do not fit.
     """
 
     def __init__(
@@ -59,38 +67,34 @@ class SkipDecoder(nn.Module):
         skips: str = "all",
         share: str = "trunk",
         dropout: float = 0.3,
+        project: int | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
-        _check_options(spec, heads, skips, share)
-        if not 0 < width < math.inf:
-            raise ConfigError(f"decoder.width={width}, wanted a number above 0.")
+        _check_options(heads, skips, share)
+        _check_values(width, project, weights)
+        self.stride_px = _checked_stride(spec)
         self.head_names = tuple(heads)
-        self.stride_px = spec.stride_px
         image_skip, level_skips = SKIPS[skips]
-        e1, e2, e3, e4 = spec.channels
+        e1, e2, e3, e4 = [project] * LEVELS if project else spec.channels
         w = Widths.scaled(e4, width)
 
         def path(*widths: int) -> nn.Sequential | None:
-            return _skip_path(widths, spec.stride_px, dropout) if level_skips else None
+            return _skip_path(widths, self.stride_px, dropout) if level_skips else None
 
+        # Levels that reach no layer get no projection either: it would never be trained.
+        self.projections = _projections(spec.channels, project, LEVELS if level_skips else 1)
         self.decoder0 = _image_path(image_channels, w, dropout) if image_skip else None
         self.decoder1 = path(e1, w.skip1, w.skip2, w.half)
         self.decoder2 = path(e2, w.skip1, w.quarter)
         self.decoder3 = path(e3, w.bottleneck)
+        branches = heads if share == "branches" else ("trunk",)
         self.branches = nn.ModuleDict(
-            {
-                name: Branch(e4, w, spec.stride_px, level_skips, dropout)
-                for name in (self.head_names if share == "branches" else ("trunk",))
-            }
+            {name: Branch(e4, w, self.stride_px, level_skips, dropout) for name in branches}
         )
-        top = 2 * w.full if image_skip else w.full
-        defaults = {"hidden": w.full, "dropout": dropout}
-        self.decoder0_header = nn.ModuleDict(
-            {
-                name: Head(top, head_channels(name, n_classes), **(defaults | dict(options)))
-                for name, options in heads.items()
-            }
-        )
+        self.decoder0_header = _headers(heads, w, image_skip, dropout, n_classes)
+        settings = {"share": share, "skips": skips, "project": project}
+        self.accounting = published.load(self, weights, spec, settings) if weights else None
 
     def forward(self, features: Features) -> Outputs:
         """Decode a batch.
@@ -105,7 +109,7 @@ class SkipDecoder(nn.Module):
             SpecMismatchError: grids that are not the tile's size over the stride.
         """
         _check_grid(features, self.stride_px)
-        *shallow, deepest = features.levels
+        *shallow, deepest = self._projected(features.levels)
         paths = (self.decoder1, self.decoder2, self.decoder3)
         skips = [_skip(path, level) for path, level in zip(paths, shallow, strict=True)]
         image = _skip(self.decoder0, features.image)
@@ -118,10 +122,48 @@ class SkipDecoder(nn.Module):
             for name, head in self.decoder0_header.items()
         }
 
+    def describe(self) -> list[str]:
+        """Where its weights come from, a line each; none when it is to be trained from scratch."""
+        if self.accounting is None:
+            return []
+        lines = [f"decoder: {self.accounting.loaded:,} parameters and statistics loaded"]
+        return lines + [f"ignored in the file: {reason}" for reason in self.accounting.reasons]
+
+    def _projected(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Levels at the width their layers want."""
+        first = LEVELS - len(self.projections)
+        narrow = [layer(x) for layer, x in zip(self.projections, levels[first:], strict=True)]
+        return (*levels[:first], *narrow)
+
 
 def _skip(path: nn.Module | None, x: Tensor) -> Tensor | None:
     """What goes sideways, None where that path was not built."""
     return None if path is None else path(x)
+
+
+def _projections(channels: tuple[int, ...], project: int | None, used: int) -> nn.ModuleList:
+    """One Conv 1×1 for each of the deepest `used` levels; none without `project`."""
+    if project is None:
+        return nn.ModuleList()
+    return nn.ModuleList(nn.Conv2d(c, project, 1) for c in channels[LEVELS - used :])
+
+
+def _headers(
+    heads: Mapping[str, Mapping[str, Any]],
+    widths: Widths,
+    image_skip: bool,
+    dropout: float,
+    n_classes: int,
+) -> nn.ModuleDict:
+    """The last layers of every head."""
+    top = 2 * widths.full if image_skip else widths.full
+    defaults = {"hidden": widths.full, "dropout": dropout}
+    return nn.ModuleDict(
+        {
+            name: Head(top, head_channels(name, n_classes), **(defaults | dict(options)))
+            for name, options in heads.items()
+        }
+    )
 
 
 def _image_path(channels: int, widths: Widths, dropout: float) -> nn.Sequential:
@@ -138,14 +180,16 @@ def _skip_path(widths: tuple[int, ...], stride_px: int, dropout: float) -> nn.Se
     return nn.Sequential(first(widths[0], widths[1], dropout), *rest)
 
 
-def _check_options(
-    spec: EncoderSpec, heads: Mapping[str, Mapping[str, Any]], skips: str, share: str
-) -> None:
-    if spec.stride_px not in STRIDES_PX:
+def _checked_stride(spec: EncoderSpec) -> int:
+    if spec.stride_px is None or spec.stride_px not in STRIDES_PX:
         raise SpecMismatchError(
             f"encoder={spec.name} has a token every {spec.stride_px} px, but SkipDecoder climbs from "
-            "8 or 16 px. Resize the encoder's input so that stride_px is one of them."
+            "8 or 16 px: set encoder.spec.stride_px to one of them, and grids are resampled to it."
         )
+    return spec.stride_px
+
+
+def _check_options(heads: Mapping[str, Mapping[str, Any]], skips: str, share: str) -> None:
     if skips not in SKIPS:
         raise ConfigError(f"decoder.skips={skips!r}; choose from {', '.join(SKIPS)}.")
     if share not in SHARES:
@@ -159,6 +203,18 @@ def _check_options(
             raise ConfigError(
                 f"decoder.heads.{name} has {unknown}; choose from {sorted(HEAD_OPTIONS)}."
             )
+
+
+def _check_values(width: float, project: int | None, weights: str | None) -> None:
+    if not 0 < width < math.inf:
+        raise ConfigError(f"decoder.width={width}, wanted a number above 0.")
+    whole = isinstance(project, int) and not isinstance(project, bool) and project >= 1
+    if project is not None and not whole:
+        raise ConfigError(f"decoder.project={project}, wanted a number of channels ≥ 1 or null.")
+    if weights is not None and not (isinstance(weights, str) and weights):
+        raise ConfigError(
+            f"decoder.weights={weights!r}, wanted a file, hf://owner/repository/file or null."
+        )
 
 
 def _check_grid(features: Features, stride_px: int) -> None:

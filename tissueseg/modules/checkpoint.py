@@ -18,7 +18,7 @@ from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.errors import RunFolderError, SpecMismatchError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class DecoderCheckpoint:
     """Everything a trained decoder needs to be used again."""
 
     encoder: dict[str, Any]  # EncoderSpec.as_dict
-    encoder_digest: str  # sha256 of the encoder's weights
     data: dict[str, Any]  # DataSpec.as_dict
     normaliser: dict[str, Any]  # Normaliser.as_dict
     decoder: dict[str, Any]  # its configuration
@@ -77,10 +76,9 @@ class DecoderCheckpoint:
                 "scores would be leaked. Score a store without them, or side=train of the run's own."
             )
 
-    def check_encoder(self, spec: EncoderSpec, digest: str) -> None:
+    def check_encoder(self, spec: EncoderSpec) -> None:
         """Refuse an encoder other than the one the decoder was trained on."""
-        given = spec.as_dict() | {"weights": digest}
-        _refuse_differences("encoder", self.encoder | {"weights": self.encoder_digest}, given)
+        _refuse_differences("encoder", self.encoder, spec.as_dict())
 
     def check_data(self, spec: DataSpec) -> None:
         """Refuse data with other classes, channels or scale."""

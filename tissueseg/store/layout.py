@@ -35,7 +35,7 @@ def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, .
 
 
 def image_metadata(
-    name: str, mpp: float, channels: Sequence[str], windows: Sequence[float]
+    name: str, mpp: float | None, channels: Sequence[str], windows: Sequence[float]
 ) -> dict[str, Any]:
     """NGFF attributes of a channel-first image, shown from 0 to each channel's window."""
     shown = [
@@ -47,14 +47,14 @@ def image_metadata(
         }
         for i, (channel, window) in enumerate(zip(channels, windows, strict=True))
     ]
-    axes = [{"name": "c", "type": "channel"}, *_plane()]
-    multiscale = _multiscale(name, axes, [1.0, mpp, mpp])
+    axes = [{"name": "c", "type": "channel"}, *_plane(mpp)]
+    multiscale = _multiscale(name, axes, [1.0, mpp or 1.0, mpp or 1.0])
     ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "omero": {"channels": shown}}
     return {"ome": ome}
 
 
 def label_metadata(
-    name: str, mpp: float, image: str, classes: Sequence[TissueClass] = ()
+    name: str, mpp: float | None, image: str, classes: Sequence[TissueClass] = ()
 ) -> dict[str, Any]:
     """NGFF attributes of a label image over `image`, with the colours of classes if it shows them."""
     label: dict[str, Any] = {"source": {"image": f"../../{image}"}}
@@ -64,13 +64,14 @@ def label_metadata(
         ]
         names = [{"label-value": c.id, "class": c.name} for c in classes]
         label |= {"colors": colors, "properties": names}
-    multiscale = _multiscale(name, _plane(), [mpp, mpp])
+    multiscale = _multiscale(name, _plane(mpp), [mpp or 1.0, mpp or 1.0])
     ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "image-label": label}
     return {"ome": ome}
 
 
-def _plane() -> list[dict[str, str]]:
-    return [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+def _plane(mpp: float | None) -> list[dict[str, str]]:
+    unit = {} if mpp is None else {"unit": "micrometer"}  # NGFF: without a unit, pixels
+    return [{"name": axis, "type": "space"} | unit for axis in "yx"]
 
 
 def _multiscale(name: str, axes: list[dict[str, str]], scale: list[float]) -> dict[str, Any]:

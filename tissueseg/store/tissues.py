@@ -50,7 +50,7 @@ class TissueStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         attributes = _root_attributes(self.path)
-        self.mpp: float = attributes["mpp"]
+        self.mpp: float | None = attributes["mpp"]
         self.classes = tuple(TissueClass(**c) for c in attributes["classes"])
         self.panel = tuple(Channel(**c) for c in attributes["panel"])
         self.images: tuple[str, ...] = tuple(attributes["images"])

@@ -28,7 +28,7 @@ class TissueWriter:
 
     Args:
         path: where the store will stand; must not exist unless `overwrite`.
-        mpp: µm per pixel of every tissue.
+        mpp: µm per pixel of every tissue; None: not known.
         classes: ids 0 … n − 1, background first.
         panel: SP channels, in order; empty without SP.
         images: which images every tissue has.
@@ -42,7 +42,7 @@ class TissueWriter:
         self,
         path: str | Path,
         *,
-        mpp: float,
+        mpp: float | None,
         classes: Sequence[TissueClass],
         panel: Sequence[Channel] = (),
         images: Sequence[str] = layout.IMAGES,

@@ -16,7 +16,7 @@ class Source(Protocol):
     """Tissues one after the other, never all in memory; described completely before the first."""
 
     @property
-    def mpp(self) -> float:
+    def mpp(self) -> float | None:
         """µm per pixel of every tissue."""
         ...
 

@@ -40,7 +40,7 @@ class TypeTable:
 class Description:
     """What the YAML says; patterns are paths inside the folder with `{id}` for the tissue."""
 
-    mpp: float  # µm per pixel
+    mpp: float | None  # µm per pixel; None: stated as unknown
     images: dict[str, str]  # he, sp -> pattern
     instances: str  # pattern of the instance masks
     class_image: str | None  # pattern of the class images
@@ -178,17 +178,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+UNKNOWN = "unknown"
 _KINDS = {str: "text", list: "a list", dict: "keys with values", float: "a number", int: "a number"}
 _MASKS = ("instances", "classes", "types", "ignore")
 
 
-def _mpp(top: Section) -> float:
-    mpp = float(top.get("mpp", (float, int)))
-    if not 0 < mpp <= COARSEST_MPP:
+def _mpp(top: Section) -> float | None:
+    mpp = top.get("mpp", (float, int, str))
+    if mpp == UNKNOWN:
+        return None
+    if isinstance(mpp, str) or not 0 < mpp <= COARSEST_MPP:
         raise ConfigError(
-            f"{top.at('mpp')} is {mpp:g}, wanted µm per pixel (0 to {COARSEST_MPP:g})."
+            f"{top.at('mpp')} is {mpp!r}, wanted µm per pixel (0 to {COARSEST_MPP:g}) or {UNKNOWN}."
         )
-    return mpp
+    return float(mpp)
 
 
 def _images(top: Section) -> dict[str, str]:

@@ -3,7 +3,7 @@
 The description, the ids and the presence of every file are checked when the source is made, before an
 image is opened; then tissues are read one at a time. A description, with everything it may hold:
 
-    mpp: 0.5                             # µm per pixel
+    mpp: 0.5                             # µm per pixel, or unknown
     images:                              # either or both; {id} is the tissue, folders may be part
       he: "{id}.he.jpg"                  # PNG, JPEG or TIFF, 8-bit RGB
       sp: "{id}.mif.ome.tif"             # TIFF, OME-TIFF, PNG, npy or npz
@@ -144,7 +144,7 @@ class FolderSource:
         return channels
 
     def _compare_mpp(self, claimed: float | None, path: Path) -> None:
-        if claimed and abs(claimed / self.mpp - 1) > _MPP_TOLERANCE:
+        if claimed and self.mpp and abs(claimed / self.mpp - 1) > _MPP_TOLERANCE:
             self._notices.say(f"{path.name} claims {claimed:g} µm/px, mpp={self.mpp:g} is used")
 
     def _read(self, tissue: str) -> Tissue:

@@ -1,0 +1,71 @@
+"""Two encoders as one: each sees its own channels at its own scale, and they meet on one grid."""
+
+from functools import partial
+
+import pytest
+import torch
+from stores import data_spec
+
+from tissueseg.contracts import EncoderSpec, Normalisation
+from tissueseg.encoders.pair import PairEncoder, pair_spec
+from tissueseg.encoders.tiny import TinyEncoder
+
+
+def part(name, modality, patch_px=8, mpp=None, width=16, **options):
+    spec = EncoderSpec(name, (modality,), (width,) * 4, patch_px, mpp, random_init=True, **options)
+    return spec, partial(TinyEncoder, spec)
+
+
+def make(he=None, sp=None, **options):
+    (he_spec, he_factory), (sp_spec, sp_factory) = he or part("a", "he"), sp or part("b", "sp")
+    spec = pair_spec(he_spec, sp_spec, **options)
+    return PairEncoder(spec, data_spec("he_sp"), he_factory, sp_factory)
+
+
+IMAGE = torch.randn(2, 5, 64, 48, generator=torch.Generator().manual_seed(0))
+
+
+def test_levels_stand_side_by_side_h_and_e_first():
+    pair = make(part("a", "he", width=16), part("b", "sp", width=32))
+    he = TinyEncoder(pair.he.spec, data_spec("he"))
+    sp = TinyEncoder(pair.sp.spec, data_spec("sp"))
+    expected = zip(he(IMAGE[:, :3]).levels, sp(IMAGE[:, 3:]).levels, strict=True)
+    found = pair(IMAGE)
+    for level, both in zip(found.levels, expected, strict=True):
+        torch.testing.assert_close(level, torch.cat(both, 1))
+    assert pair.spec.channels == (48,) * 4
+    assert found.image is IMAGE
+
+
+def test_a_coarser_part_is_brought_to_the_finer_grid():
+    pair = make(part("a", "he", 16, 0.25), part("b", "sp", 8, 1.0))  # on 0.5 µm/px: 8 and 16 px
+    assert (pair.he.stride_px, pair.sp.stride_px, pair.stride_px) == (8, 16, 8)
+    levels = pair(IMAGE).levels
+    assert {tuple(level.shape) for level in levels} == {(2, 32, 8, 6)}
+    alone = pair.sp(IMAGE[:, 3:]).levels[3]
+    assert levels[3][:, 16:].mean() == pytest.approx(float(alone.mean()), abs=0.02)
+
+
+def test_only_its_own_images_reach_a_part():
+    pair, other = make(), IMAGE.clone()
+    other[:, 3:] += 1
+    before, after = pair(IMAGE).levels[3], pair(other).levels[3]
+    assert torch.equal(before[:, :16], after[:, :16])
+    assert not torch.equal(before[:, 16:], after[:, 16:])
+
+
+def test_it_takes_each_part_s_normalisation_and_its_own_halo():
+    he = part("a", "he", normalisation=Normalisation(he_mean=(0.1, 0.2, 0.3)))
+    sp = part("b", "sp", normalisation=Normalisation(sp_quantile=0.999, sp_blur_sigma_px=1.0))
+    pair = make(he, sp, halo_px=8)
+    assert pair.spec.normalisation == Normalisation((0.1, 0.2, 0.3), (0.5,) * 3, 0.999, 1.0)
+    features = pair(IMAGE)
+    assert features.levels[0].shape[-2:] == (6, 4)
+    assert features.image.shape[-2:] == (48, 32)
+
+
+def test_its_digest_holds_both_parts_weights():
+    spec, _ = part("b", "sp")
+    assert make().spec.sha256 == make().spec.sha256
+    assert make(sp=(spec, partial(TinyEncoder, spec, seed=1))).spec.sha256 != make().spec.sha256
+    assert make().spec.label == "a_random_init+b_random_init"

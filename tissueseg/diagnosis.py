@@ -1,0 +1,238 @@
+"""What would happen if a composition were trained: every step tried, every refusal collected.
+
+Steps that build on a failed one are left out, so that each finding names a cause and not its echoes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from tissueseg.command import build, one_line
+from tissueseg.errors import TissuesegError
+
+if TYPE_CHECKING:
+    from tissueseg.contracts import EncoderSpec
+    from tissueseg.data.splits import Split
+    from tissueseg.encoders.base import Encoder
+    from tissueseg.store.tissues import TissueStore
+
+_NEEDED = ("torch", "lightning", "zarr", "cv2", "wandb")
+_OPTIONAL = {"huggingface_hub": "weights from hf:// (pip install 'tissueseg[hub]')"}
+_SHOWN = 6
+
+T = TypeVar("T")
+
+
+class Finding(NamedTuple):
+    """One line of the doctor's."""
+
+    state: str  # ok | notice | fail
+    topic: str
+    says: str
+
+
+class Diagnosis:
+    """Findings in the order they are made."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def say(self, topic: str, says: str, state: str = "ok") -> None:
+        """Add a finding."""
+        self.findings.append(Finding(state, topic, says))
+
+    def attempt(self, topic: str, step: Callable[[], T]) -> T | None:
+        """Take a step; a refusal becomes a finding, and None comes back."""
+        try:
+            return step()
+        except (TissuesegError, OmegaConfBaseException) as error:
+            self.say(topic, one_line(error), "fail")
+        return None
+
+    def take(self) -> Iterator[Finding]:
+        """What was found since the last time."""
+        taken, self.findings = self.findings, []
+        return iter(taken)
+
+
+def diagnose(config: DictConfig, console: Console) -> Iterator[Finding]:
+    """Check machine, composition, store, encoder and one tile; findings come as they are made.
+
+    Args:
+        config: as composed for `train`.
+        console: where a demo being drawn is announced.
+    """
+    found = Diagnosis()
+    healthy = _check_packages(found)
+    yield from found.take()
+    if not healthy:
+        return
+    _check_machine(found)
+    yield from found.take()
+    spec = found.attempt("composed", lambda: _check_composition(found, config))
+    yield from found.take()
+    store = found.attempt("store", lambda: _open_store(found, config, console))
+    yield from found.take()
+    if store is None:
+        return
+    fits = found.attempt("panel", lambda: _check_panel(found, config, store))
+    split = found.attempt("split", lambda: _check_split(found, config, store))
+    yield from found.take()
+    if spec is None or not fits or split is None:
+        return
+    encoder = found.attempt("encoder", lambda: _check_encoder(found, config, store, spec))
+    yield from found.take()
+    if encoder is not None:
+        found.attempt("one tile", lambda: _try_tile(found, config, store, split, encoder))
+    yield from found.take()
+
+
+def _check_packages(found: Diagnosis) -> bool:
+    """Whether everything needed can be imported."""
+    found.say("python", f"{platform.python_version()} on {platform.platform()}")
+    healthy = True
+    for name in _NEEDED:
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError, RuntimeError) as error:
+            hint = "pip install -e . again"
+            if _version("torchvision") and name == "lightning":
+                hint = "pip uninstall torchvision, which does not fit this torch"
+            found.say("packages", f"{name} cannot be imported ({one_line(error)}): {hint}", "fail")
+            healthy = False
+    if healthy:
+        shown = ("torch", "lightning", "zarr", "hydra-core", "safetensors")
+        found.say("packages", ", ".join(f"{name} {_version(name)}" for name in shown))
+    for name, needed_for in _OPTIONAL.items():
+        if not _version(name):
+            found.say("packages", f"{name} is not installed: needed for {needed_for}", "notice")
+    return healthy
+
+
+def _check_machine(found: Diagnosis) -> None:
+    import torch
+
+    found.say("machine", f"{os.cpu_count()} CPUs, {torch.get_num_threads()} torch threads")
+    if not torch.cuda.is_available():
+        built = "torch has no CUDA build" if not torch.version.cuda else "no CUDA device is seen"
+        found.say("machine", f"{built}: trainer=cpu only", "notice")
+    for i in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(i)
+        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+        says = f"cuda:{i} {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {bf16}"
+        found.say("machine", f"{says}, CUDA {torch.version.cuda}")
+
+
+def _check_composition(found: Diagnosis, config: DictConfig) -> EncoderSpec:
+    from tissueseg import assembly, preflight
+
+    spec = preflight.check(config)
+    preflight.check_machine(config)
+    preflight.check_training(config)
+    assembly.build_trainer(config, Console(quiet=True), [])
+    heads = ", ".join(config.decoder.heads)
+    found.say("composed", f"modality={config.modality} encoder={spec.label} heads: {heads}")
+    return spec
+
+
+def _open_store(found: Diagnosis, config: DictConfig, console: Console) -> TissueStore:
+    from tissueseg import assembly, preflight
+
+    store = assembly.open_store(config, console)
+    store.require(preflight.modality_of(config))
+    entries = [store.entry(tissue) for tissue in store.tissues]
+    scale = "unknown µm/px" if store.mpp is None else f"{store.mpp:g} µm/px"
+    megapixels = sum(e.height * e.width for e in entries) / 1e6
+    images, classes = " and ".join(store.images), len(store.classes)
+    found.say(
+        "store",
+        f"{store.path}: {len(entries)} tissues, {megapixels:.1f} megapixels at {scale}, {images}, "
+        f"{classes} classes",
+    )
+    return store
+
+
+def _check_panel(found: Diagnosis, config: DictConfig, store: TissueStore) -> bool:
+    """Show what every encoder that knows markers makes of the panel."""
+    nodes = [config.encoder] + [config.encoder[p] for p in ("he", "sp") if p in config.encoder]
+    for node in (node for node in nodes if "markers" in node):
+        table: Any = build(node.markers)
+        matches = table.matches(store.panel)
+        for match in matches:
+            known = "ok" if match.known else "notice"
+            says = f"{match.channel.name} -> {match.uniprot or 'no protein'} ({match.how})"
+            found.say("panel", says if match.known else f"{says}: no vector", known)
+        kept = table(store.panel)
+        found.say("panel", f"{len(kept.channels)} of {len(store.panel)} channels reach the encoder")
+    return True
+
+
+def _check_split(found: Diagnosis, config: DictConfig, store: TissueStore) -> Split:
+    from tissueseg import assembly
+
+    split = assembly.open_split(config, store)
+    found.say("split", ", ".join(f"{len(t)} {side}" for side, t in split._asdict().items()))
+    return split
+
+
+def _check_encoder(
+    found: Diagnosis, config: DictConfig, store: TissueStore, spec: EncoderSpec
+) -> Encoder:
+    from tissueseg import assembly, preflight
+    from tissueseg.contracts import check_tiles
+    from tissueseg.data.datamodule import data_spec
+
+    tile_px = config.data.tile_px
+    check_tiles(spec, tile_px, store.mpp)
+    modality = preflight.modality_of(config)
+    encoder = assembly.build_encoder(config, data_spec(store, modality, tile_px))
+    check_tiles(encoder.spec, tile_px, store.mpp)
+    for line in (*encoder.describe(), f"sha256 {encoder.spec.sha256}"):
+        found.say("encoder", line)
+    if encoder.spec.random_init:
+        found.say("encoder", "random weights: it has learnt nothing", "notice")
+    return encoder
+
+
+def _try_tile(
+    found: Diagnosis, config: DictConfig, store: TissueStore, split: Split, encoder: Encoder
+) -> None:
+    """One training tile through encoder, decoder and loss, on the CPU."""
+    import torch
+
+    from tissueseg import assembly, preflight
+    from tissueseg.data.dataset import collate
+
+    data = assembly.open_data(config, store, split, encoder.spec)
+    preflight.check_against_data(config, data)
+    preflight.settle_class_weights(config, data)
+    if silent := data.describe_silent():
+        found.say("one tile", silent, "notice")
+    module = assembly.build_module(config, encoder, data).eval()
+    for line in module.describe()[len(encoder.describe()) :]:
+        found.say("decoder", line)
+    batch = collate([data.train_dataloader().dataset[0]])
+    with torch.no_grad():
+        features = encoder(batch.image, batch.present)
+        loss = module.loss(module.decoder(features), batch).total
+    grid = " × ".join(str(side) for side in features.levels[-1].shape[-2:])
+    widths = ", ".join(str(level.shape[1]) for level in features.levels)
+    state = "ok" if bool(torch.isfinite(loss)) else "fail"
+    says = f"{config.data.tile_px} px -> {grid} tokens of {widths} channels, loss {float(loss):.3f}"
+    found.say("one tile", says, state)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,39 @@
+"""`python -m tissueseg.doctor …`: what `train` would meet with the same words; exit 1: it would fail."""
+
+from __future__ import annotations
+
+import sys
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from tissueseg.command import run_command
+
+_MARKS = {
+    "ok": "[green]ok    [/green]",
+    "notice": "[yellow]notice[/yellow]",
+    "fail": "[red]FAIL  [/red]",
+}
+
+
+def doctor(config: DictConfig) -> None:
+    """Print one line a finding, then what they come to."""
+    from tissueseg.diagnosis import diagnose
+
+    console, failed, topic = Console(highlight=False), 0, ""
+    for finding in diagnose(config, Console(stderr=True)):
+        failed += finding.state == "fail"
+        shown = "" if finding.topic == topic else finding.topic
+        topic = finding.topic
+        console.print(f"{_MARKS[finding.state]} [bold]{shown:<10}[/bold]", end=" ")
+        console.print(finding.says, markup=False, soft_wrap=True)
+    if failed:
+        console.print(
+            f"\n{failed} {'finding' if failed == 1 else 'findings'} that would stop train."
+        )
+        sys.exit(1)
+    console.print("\nNothing would stop train.")
+
+
+if __name__ == "__main__":
+    run_command("doctor", doctor)
