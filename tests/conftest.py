@@ -54,8 +54,24 @@ def golden() -> Callable[[str], dict[str, torch.Tensor]]:
     def read(name: str) -> dict[str, torch.Tensor]:
         return load_file(folder / f"{name}.safetensors")
 
+    def check(what: str, error: float, tolerance: float = 1e-5) -> None:
+        LARGEST_ERRORS.append(f"{what}: {error:.1e}")
+        assert error <= tolerance
+
     read.folder = folder  # where the weights lie, for those who load them themselves
+    read.check = check
     return read
+
+
+LARGEST_ERRORS: list[str] = []
+"""Of every comparison with a published network, shown below the tests."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if LARGEST_ERRORS:
+        terminalreporter.section("largest absolute errors against published networks")
+        for line in LARGEST_ERRORS:
+            terminalreporter.line(line)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small published-looking weights: VirTues' released layout, a CellViT checkpoint, a marker table."""
+"""Small published-looking weights: VirTues' released layout, a whole CellViT, a marker table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tissueseg.store.demo import PANEL
+from tissueseg.contracts import EncoderSpec
+from tissueseg.decoders.skip import SkipDecoder
+from tissueseg.store.demo import CLASSES, PANEL
 
 DIM, HIDDEN, HEADS, PATCH, MARKER = 16, 24, 2, 8, 12
 
@@ -29,9 +31,8 @@ def write_published(folder: Path) -> Published:
     save_file(table, found.table)
     save_file(_virtues(draw), found.virtues)
     config = {"transformations.normalize.mean": [0.6, 0.5, 0.7]}
-    torch.save(
-        {"arch": "CellViT256", "config": config, "model_state_dict": _vit(draw)}, found.cellvit
-    )
+    state = _vit(draw) | _decoder()
+    torch.save({"arch": "CellViT256", "config": config, "model_state_dict": state}, found.cellvit)
     return found
 
 
@@ -85,3 +86,24 @@ def _vit(draw: torch.Generator) -> dict[str, Tensor]:
         state |= _linear(f"{block}.mlp.fc1", 4 * DIM, DIM, draw)
         state |= _linear(f"{block}.mlp.fc2", DIM, 4 * DIM, draw)
     return {f"encoder.{name}": value for name, value in state.items()}
+
+
+WIDTH = 1 / 64
+"""decoder.width of the decoder below: every hidden width is the least there is."""
+
+
+def _decoder() -> dict[str, Tensor]:
+    """Our decoder under the names CellViT gives its parts; it types the demo's cells at random."""
+    spec = EncoderSpec("vit", ("he",), (DIM,) * 4, 16)
+    heads = {"classes": {}}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ours = SkipDecoder(spec, 3, len(CLASSES), heads, width=WIDTH, share="branches")
+    branch = "nuclei_type_maps_decoder"
+    names = {"branches.classes": branch, "decoder0_header.classes": f"{branch}.decoder0_header"}
+
+    def published(name: str) -> str:
+        lead = ".".join(name.split(".")[:2])
+        return name.replace(lead, names[lead], 1) if lead in names else name
+
+    return {published(name): value for name, value in ours.state_dict().items()}

@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -250,3 +251,26 @@ def test_errors_of_the_hub_become_one_line(hub, message, says):
     said = refusal("hf://owner/repo/w.pth", WeightsNotFoundError)
     assert said.startswith("hf://owner/repo/w.pth could not be fetched")
     assert says in said
+
+
+def test_a_zip_under_the_other_name_is_read_as_what_it_is(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.safetensors")
+    assert read_tensors(str(tmp_path / "w.safetensors")).tensors["a"].tolist() == [1, 1]
+
+
+def test_a_program_is_told_from_weights(tmp_path, recwarn):
+    with zipfile.ZipFile(tmp_path / "p.pth", "w") as file:
+        for name in ("p/constants.pkl", "p/data.pkl", "p/version", "p/code/x.py"):
+            file.writestr(name, b"\x80\x02}.")
+    assert "\n" not in refusal(tmp_path / "p.pth")
+    assert not recwarn.list
+
+
+def test_sparse_tensors_are_refused(tmp_path):
+    torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "w.pth")
+    assert "a is sparse or quantised" in refusal(tmp_path / "w.pth")
+
+
+def test_what_is_no_text_is_no_source():
+    with pytest.raises(WeightsError, match="weights=3, wanted a file"):
+        read_tensors(3)

@@ -151,6 +151,7 @@ def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, An
     """Which encoder, data, split and store a run used, in plain types."""
     return {
         "encoder": module.encoder.spec.as_dict(),
+        "weights": module.describe(),
         "data": data.spec.as_dict(),
         "split": data.split._asdict(),
         "store": str(data.store.path.resolve()),

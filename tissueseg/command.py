@@ -56,6 +56,11 @@ def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
     except (TissuesegError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(USER_ERROR)
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's words for group=null
+            raise
+        print(f"error: {one_line(error)} Choose one of the group's files.", file=sys.stderr)
+        sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

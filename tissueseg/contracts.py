@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tissueseg.errors import SpecMismatchError
+from tissueseg.errors import ConfigError, SpecMismatchError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,17 @@ class Normalisation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "he_mean", tuple(self.he_mean))
         object.__setattr__(self, "he_std", tuple(self.he_std))
+        for key, values, least in (("he_mean", self.he_mean, 0.0), ("he_std", self.he_std, 1e-6)):
+            if len(values) != 3 or not all(_is_number(v, least, 1.0) for v in values):
+                raise ConfigError(
+                    f"normalisation.{key}={list(values)}, wanted three numbers for RGB scaled to 0 … 1."
+                )
+        if not _is_number(self.sp_quantile, 0.0, 1.0):
+            raise ConfigError(f"normalisation.sp_quantile={self.sp_quantile}, wanted 0 … 1.")
+        if not _is_number(self.sp_blur_sigma_px, 0.0, 100.0):
+            raise ConfigError(
+                f"normalisation.sp_blur_sigma_px={self.sp_blur_sigma_px}, wanted pixels, 0 for none."
+            )
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,8 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "modalities", tuple(Modality(m) for m in self.modalities))
         object.__setattr__(self, "channels", tuple(self.channels))
+        if not isinstance(self.normalisation, Normalisation | Mapping):
+            raise ConfigError(f"encoder={self.name} has normalisation={self.normalisation}.")
         if isinstance(self.normalisation, Mapping):
             object.__setattr__(self, "normalisation", Normalisation(**self.normalisation))
         if isinstance(self.accounting, Mapping):
@@ -188,6 +201,12 @@ class EncoderSpec:
         return max(1, round(side_px / covered))
 
 
+def _is_number(value: object, lowest: float, highest: float) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return lowest <= value <= highest
+
+
 def _power_of_two(pixels: float) -> int:
     return 2 ** max(0, round(math.log2(pixels)))
 
@@ -220,6 +239,9 @@ class Markers(NamedTuple):
 
     channels: tuple[int, ...]  # positions in the panel
     vectors: np.ndarray  # (len(channels), width) float32
+    notes: tuple[
+        str, ...
+    ] = ()  # what a user should know: names taken for others, channels left out
 
 
 MarkerLookup = Callable[[tuple[Channel, ...]], Markers]

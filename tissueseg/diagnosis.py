@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from omegaconf import DictConfig
@@ -134,10 +135,15 @@ def _check_machine(found: Diagnosis) -> None:
 
 def _check_composition(found: Diagnosis, config: DictConfig) -> EncoderSpec:
     from tissueseg import assembly, preflight
+    from tissueseg.modules.tracking import check_mode
+    from tissueseg.reporting import runs
 
     spec = preflight.check(config)
     preflight.check_machine(config)
     preflight.check_training(config)
+    preflight.settle_paths(config)
+    check_mode()
+    runs.check_writable(Path(config.run_dir or "runs"))
     assembly.build_trainer(config, Console(quiet=True), [])
     heads = ", ".join(config.decoder.heads)
     found.say("composed", f"modality={config.modality} encoder={spec.label} heads: {heads}")
@@ -173,6 +179,8 @@ def _check_panel(found: Diagnosis, config: DictConfig, store: TissueStore) -> bo
             found.say("panel", says if match.known else f"{says}: no vector", known)
         kept = table(store.panel)
         found.say("panel", f"{len(kept.channels)} of {len(store.panel)} channels reach the encoder")
+        for note in (note for note in kept.notes if note.startswith("left out")):
+            found.say("panel", note, "notice")
     return True
 
 

@@ -92,9 +92,23 @@ def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
         trained.decoder.weights = (
             None  # what training began with; decoder.ckpt holds what came of it
         )
+    _take_moved(config, trained)
     merged = OmegaConf.merge(trained, said)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _take_moved(config: DictConfig, trained: DictConfig) -> None:
+    """Where weights and marker vectors lie now; their sha256 tells whether they are the same."""
+    for key in ("encoder.weights", "encoder.he.weights", "encoder.sp.weights", "markers.table"):
+        if (moved := OmegaConf.select(config, key)) is None:
+            continue
+        if OmegaConf.select(trained, key) is None:
+            raise ConfigError(f"{key}={moved}: this run has none.")
+        OmegaConf.update(trained, key, moved)
+        if key == "markers.table":  # the saved config repeats it where it is used
+            node = trained.encoder if "markers" in trained.encoder else trained.encoder.sp
+            node.markers.path = moved
 
 
 def _chosen(config: DictConfig, checkpoint: DecoderCheckpoint, store: TissueStore) -> Split:

@@ -27,8 +27,10 @@ from tissueseg.encoders.weights import check_source
 from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
+from tissueseg.options import check_encoder_options, encoder_nodes
 from tissueseg.tensorfile import HUB, check_local
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _WHOLE_NUMBERS = {
     "data.tile_px": (1, None),
     "data.batch_size": (1, None),
@@ -48,6 +50,7 @@ def check(config: DictConfig) -> EncoderSpec:
     for key, (lowest, highest) in _WHOLE_NUMBERS.items():
         _check_whole(key, OmegaConf.select(config, key), lowest, highest)
     _check_values(config)
+    check_encoder_options(config)
     spec: EncoderSpec = build(config.encoder.spec)
     heads = list(config.decoder.heads)
     for head in heads:
@@ -125,9 +128,8 @@ def check_machine(config: DictConfig) -> None:
 
 def _check_files(config: DictConfig) -> None:
     """Weights must be named, or random ones asked for, and local files must be there."""
-    for key, node in _encoder_nodes(config):
-        name, random = node.spec.name, bool(node.get("random_init"))
-        check_source(node.weights, f"{key}={name}", random, key)
+    for key, node in _weighted_nodes(config):
+        check_source(node.weights, f"{key}={node.spec.name}", node.random_init, key)
     if weights := config.decoder.get("weights"):
         check_local(weights)
 
@@ -140,7 +142,7 @@ def check_training(config: DictConfig) -> None:
 
 def settle_paths(config: DictConfig) -> None:
     """Make local paths absolute, so that the saved config can be used from anywhere."""
-    nodes = [(node, "weights") for _, node in _encoder_nodes(config)]
+    nodes = [(node, "weights") for _, node in _weighted_nodes(config)]
     for node, key in (
         *nodes,
         (config.decoder, "weights"),
@@ -151,12 +153,9 @@ def settle_paths(config: DictConfig) -> None:
             node[key] = str(Path(value).expanduser().resolve())
 
 
-def _encoder_nodes(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """The encoder, or the parts of a pair, where they load weights."""
-    candidates = {"encoder": config.encoder} | {
-        f"encoder.{part}": config.encoder[part] for part in ("he", "sp") if part in config.encoder
-    }
-    return ((key, node) for key, node in candidates.items() if "weights" in node)
+def _weighted_nodes(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The encoders that load weights."""
+    return ((key, node) for key, node in encoder_nodes(config) if "weights" in node)
 
 
 def _check_values(config: DictConfig) -> None:
@@ -166,6 +165,12 @@ def _check_values(config: DictConfig) -> None:
         raise ConfigError(
             f"decoder.heads={config.decoder.heads}, wanted a name and options a head."
         )
+    if config.trainer.precision not in PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision={config.trainer.precision}, wanted {', '.join(PRECISIONS)}."
+        )
+    if not OmegaConf.is_dict(config.markers):
+        raise ConfigError(f"markers={config.markers}, wanted table, unmatched and duplicates.")
     for key in ("trainer.limit_train_batches", "trainer.limit_val_batches"):
         value = OmegaConf.select(config, key, default=1)
         if not isinstance(value, int | float) or not value > 0:

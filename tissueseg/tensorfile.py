@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +70,9 @@ def read_tensors(source: str) -> TensorFile:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     _refuse_text(path, start)
-    # A pickle or a zip of one says so in its first bytes; safetensors begin with their header's length.
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    # By its first bytes before its name: torch writes a zip, a safetensors' header follows its length.
+    zipped = start.startswith(b"PK")
+    if start[8:9] == b"{" or (path.suffix == ".safetensors" and not zipped):
         return _read_safetensors(path)
     return _read_torch(path)
 
@@ -114,7 +116,9 @@ def check_local(source: str) -> Path | None:
     Raises:
         WeightsNotFoundError: no such file.
     """
-    if str(source).startswith(HUB):
+    if not isinstance(source, str):
+        raise WeightsError(f"weights={source}, wanted a file or hf://owner/repository/file.")
+    if source.startswith(HUB):
         return None
     path = Path(source).expanduser()
     if not path.is_file():
@@ -138,8 +142,13 @@ def _read_safetensors(path: Path) -> TensorFile:
 
 def _read_torch(path: Path) -> TensorFile:
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with (
+            path.open("rb") as file,  # opened here: by its path torch would go by its name
+            torch.serialization.safe_globals(_NUMBERS),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # what is wrong is said below, in one line
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if found := _OFFENDER.search(str(error)):
             raise WeightsError(
@@ -148,6 +157,10 @@ def _read_torch(path: Path) -> TensorFile:
             ) from error
         raise WeightsError(f"{path} is no file of weights: wanted .safetensors or .pth.") from error
     except Exception as error:  # there is no end to the ways a damaged zip or pickle fails
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{path} is a TorchScript program, not a file of weights: save its state_dict."
+            ) from error
         raise WeightsError(
             f"{path} is damaged, cut short or no file of weights: fetch it again."
         ) from error
@@ -159,6 +172,8 @@ def _read_torch(path: Path) -> TensorFile:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise WeightsError(f"{path} holds no tensors, only {sorted(map(str, content))[:8]}.")
+    if odd := sorted(n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized):
+        raise WeightsError(f"{path}: {odd[0]} is sparse or quantised, wanted plain tensors.")
     about = {k: v for k, v in content.items() if not isinstance(v, Tensor) and v is not state}
     return TensorFile(path, tensors, about if state is not content else {})
 

@@ -100,9 +100,10 @@ def _announce(run: Run) -> None:
     run.console.print(f"run folder: {run.folder}", soft_wrap=True)
     for line in run.module.describe():
         _say(run, line)
-    if run.module.encoder.spec.random_init:
+    spec = run.module.encoder.spec
+    for part in (part for part in spec.parts or (spec,) if part.random_init):
         run.console.print(
-            f"[yellow]notice: encoder={run.module.encoder.spec.name} has random weights and has learnt "
+            f"[yellow]notice: encoder={part.name} has random weights and has learnt "
             "nothing: these scores say what the decoder makes of the image, not what an encoder is worth",
             soft_wrap=True,
         )
@@ -116,6 +117,7 @@ def _fit(run: Run) -> bool:
 
     from tissueseg import assembly
     from tissueseg.modules.callbacks import BestDecoder
+    from tissueseg.modules.checkpoint import AS_LOADED
     from tissueseg.modules.history import History
     from tissueseg.reporting import runs
 
@@ -127,7 +129,7 @@ def _fit(run: Run) -> bool:
         History(run.folder, echo=not run.console.is_terminal),
     ]
     if config.epochs == 0:
-        assembly.keep_decoder(config, run.data, run.module, path)(run.module, 0, math.nan)
+        assembly.keep_decoder(config, run.data, run.module, path)(run.module, AS_LOADED, math.nan)
         return True
     trainer = assembly.build_trainer(config, run.console, callbacks, run.loggers)
     try:

@@ -117,6 +117,7 @@ def test_early_stopping_stops(command: Command, tmp_path: Path) -> None:
 
 REFUSED = {
     "+experiment=bondary_att": "boundary_att",
+    "encoder=null": "Choose one of the group's files",
     "encoder=tinny": "did you mean tiny?",
     "optim.optimiser.lr=1": "optim.optimiser",
     "modality=ihc": "he, he_sp, sp",

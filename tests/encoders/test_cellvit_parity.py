@@ -50,8 +50,7 @@ def test_a_vits_levels_are_the_published_ones(golden, name, positions, size):
     encoder = ViTEncoder(spec(name), data_spec("he"), weights, LEVELS, 4, positions)
     expected = published_vit(stored_levels(stored, size), size)
     error = largest_error(encoder, stored, size, expected)
-    print(f"{name} size {size}: largest error {error:.1e}")
-    assert error <= TOLERANCE
+    golden.check(f"{name}, {size} px, levels 1 to 4", error, TOLERANCE)
 
 
 @pytest.mark.parametrize("size", [256, 512])
@@ -61,8 +60,7 @@ def test_sams_levels_are_the_published_ones(golden, size):
     encoder = SAMEncoder(spec("cellvit_sam"), data_spec("he"), weights, LEVELS)
     expected = [level.permute(0, 3, 1, 2) for level in stored_levels(stored, size)]
     error = largest_error(encoder, stored, size, expected)
-    print(f"cellvit_sam size {size}: largest error {error:.1e}")
-    assert error <= TOLERANCE
+    golden.check(f"cellvit_sam, {size} px, levels 1 to 4", error, TOLERANCE)
 
 
 def test_the_two_ways_to_resample_positions_are_told_apart(golden):
@@ -71,7 +69,6 @@ def test_the_two_ways_to_resample_positions_are_told_apart(golden):
     encoder = ViTEncoder(spec("cellvit_uni"), data_spec("he"), weights, LEVELS, 4, "dino")
     expected = published_vit(stored_levels(stored, 256), 256)
     error = largest_error(encoder, stored, 256, expected)
-    print(f"cellvit_uni size 256 with DINO's positions: largest error {error:.1e}")
     assert error > 10 * TOLERANCE
 
 
@@ -97,5 +94,4 @@ def test_autocast_stays_close_to_float32(golden):
     with torch.autocast("cpu", torch.bfloat16):
         close = encoder(stored["image_256"]).levels[3]
     error = ((close - exact).norm() / exact.norm()).item()
-    print(f"cellvit_sam size 256 in bfloat16: relative error {error:.1e}")
     assert error < 0.02

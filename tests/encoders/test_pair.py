@@ -4,16 +4,18 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from stores import data_spec
 
 from tissueseg.contracts import EncoderSpec, Normalisation
 from tissueseg.encoders.pair import PairEncoder, pair_spec
 from tissueseg.encoders.tiny import TinyEncoder
+from tissueseg.errors import SpecMismatchError
 
 
 def part(name, modality, patch_px=8, mpp=None, width=16, **options):
     spec = EncoderSpec(name, (modality,), (width,) * 4, patch_px, mpp, random_init=True, **options)
-    return spec, partial(TinyEncoder, spec)
+    return spec, partial(TinyEncoder, spec=spec)
 
 
 def make(he=None, sp=None, **options):
@@ -42,8 +44,10 @@ def test_a_coarser_part_is_brought_to_the_finer_grid():
     assert (pair.he.stride_px, pair.sp.stride_px, pair.stride_px) == (8, 16, 8)
     levels = pair(IMAGE).levels
     assert {tuple(level.shape) for level in levels} == {(2, 32, 8, 6)}
-    alone = pair.sp(IMAGE[:, 3:]).levels[3]
-    assert levels[3][:, 16:].mean() == pytest.approx(float(alone.mean()), abs=0.02)
+    alone = pair.sp.grids(IMAGE[:, 3:], None)[3]
+    assert alone.shape[-2:] == (4, 3)
+    close = F.interpolate(alone, size=(8, 6), mode="bilinear", antialias=True)
+    torch.testing.assert_close(levels[3][:, 16:], close)
 
 
 def test_only_its_own_images_reach_a_part():
@@ -67,5 +71,47 @@ def test_it_takes_each_part_s_normalisation_and_its_own_halo():
 def test_its_digest_holds_both_parts_weights():
     spec, _ = part("b", "sp")
     assert make().spec.sha256 == make().spec.sha256
-    assert make(sp=(spec, partial(TinyEncoder, spec, seed=1))).spec.sha256 != make().spec.sha256
+    assert (
+        make(sp=(spec, partial(TinyEncoder, spec=spec, seed=1))).spec.sha256 != make().spec.sha256
+    )
     assert make().spec.label == "a_random_init+b_random_init"
+
+
+class Counting(TinyEncoder):
+    """Notes how many tiles it is given at a time."""
+
+    seen: list[int]
+
+    def __init__(self, spec, data):
+        super().__init__(spec, data)
+        self._chunk, self.seen = 2, []
+
+    def encode(self, image, present):
+        self.seen.append(len(image))
+        return super().encode(image, present)
+
+
+def test_a_part_s_chunk_holds_within_the_pair():
+    spec, _ = part("b", "sp")
+    pair = make(sp=(spec, partial(Counting, spec=spec)))
+    image = torch.cat((IMAGE, IMAGE, IMAGE[:1]))
+    assert pair(image).levels[0].shape[0] == 5
+    assert pair.sp.seen == [2, 2, 1]
+
+
+def test_a_pair_has_one_halo():
+    with pytest.raises(SpecMismatchError, match=r"encoder\.he\.halo_px=16: a pair has one halo"):
+        make(he=part("a", "he", halo_px=16))
+    assert make(he=part("a", "he", halo_px=8), halo_px=8).he.spec.halo_px == 8
+
+
+def test_channels_without_signal_are_named_to_the_part_that_has_them():
+    class Absent(TinyEncoder):
+        def encode(self, image, present):
+            assert present.tolist() == [[True, False]] * 2
+            return super().encode(image, present)
+
+    spec, _ = part("b", "sp")
+    present = torch.tensor([[True, True, True, True, False]] * 2)
+    features = make(sp=(spec, partial(Absent, spec=spec)))(IMAGE, present)
+    assert features.levels[0].isfinite().all()

@@ -279,7 +279,7 @@ def test_random_weights_are_seeded_named_and_asked_for():
     assert one.spec.accounting.loaded == 0
     with pytest.raises(WeightsError, match="random_init=true"):
         make(random_init=False)
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="keep one of them"):
         make("some.pth", random_init=True)
 
 

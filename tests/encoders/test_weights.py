@@ -230,3 +230,26 @@ def test_a_normalisation_that_is_none_is_refused(key, value):
     config = checkpoint({}, config={key: value})
     said = refusal(lambda: he_normalisation(config, Normalisation()))
     assert said.startswith(f"w.pth: its config states {key.rpartition('.')[2]}={value!r}, wanted 3")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"transformations": {"normalize": {"mean": [0.1, 0.2, 0.3]}}},
+        '{"transformations.normalize.mean": [0.1, 0.2, 0.3]}',  # as a converted file holds it
+    ],
+)
+def test_a_normalisation_is_found_nested_and_in_json(config):
+    found = he_normalisation(checkpoint({}, config=config), Normalisation())
+    assert found.he_mean == (0.1, 0.2, 0.3)
+
+
+def test_a_normalisation_of_0_to_255_is_refused():
+    given = checkpoint({}, config={MEAN: [127, 127, 127]})
+    assert "scaled to 0 … 1" in refusal(lambda: he_normalisation(given, Normalisation()))
+
+
+def test_quantised_weights_are_refused():
+    whole = {name: value.to(torch.int8) for name, value in network().state_dict().items()}
+    said = refusal(lambda: load(network(), checkpoint(whole), {}, ()))
+    assert "torch.int8, wanted floating point" in said

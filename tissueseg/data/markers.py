@@ -97,7 +97,7 @@ class MarkerTable:
             )
         kept = self._without_duplicates(matches, kept)
         keys = [key for i in kept if (key := matches[i].key) is not None]
-        return Markers(tuple(kept), _stacked(keys, table))
+        return Markers(tuple(kept), _stacked(keys, table), _notes(matches, kept))
 
     def matches(self, panel: tuple[Channel, ...]) -> list[Match]:
         """What every channel is taken for; nothing is refused but a table that cannot be read."""
@@ -240,8 +240,10 @@ def _open_folder(folder: Path) -> _Vectors:
 
 def _stacked(keys: Sequence[str], table: _Vectors) -> np.ndarray:
     """(n, width) float32, in the order of the keys."""
-    vectors = {key: table.get(key).float() for key in dict.fromkeys(keys)}
+    vectors = {key: table.get(key) for key in dict.fromkeys(keys)}
     for key, vector in vectors.items():
+        if not vector.is_floating_point():
+            raise WeightsError(f"{table.name}: {key} holds {vector.dtype}, wanted floating point.")
         if vector.ndim != 1 or not vector.numel():
             raise WeightsError(
                 f"{table.name}: {key} has shape {list(vector.shape)}, wanted one vector: set {_WANTED}."
@@ -257,7 +259,19 @@ def _stacked(keys: Sequence[str], table: _Vectors) -> np.ndarray:
                 f"{table.name}: {first} is {len(vectors[first])} wide and {key} {len(vectors[key])}: "
                 "all vectors of a table must come from one model."
             )
-    return np.stack([vectors[key].numpy() for key in keys])
+    return np.stack([vectors[key].float().numpy() for key in keys])
+
+
+def _notes(matches: Sequence[Match], kept: Sequence[int]) -> tuple[str, ...]:
+    """Channels left out, and those whose protein is not simply what the store states."""
+    out = [_name(m.channel) for i, m in enumerate(matches) if i not in kept]
+    taken = [
+        f"{_name(m.channel)} -> {m.key} ({m.how})"
+        for m in (matches[i] for i in kept)
+        if m.how != "stated"
+    ]
+    lost = (f"left out of the encoder: {_counted(out)}",) if out else ()
+    return (*lost, *((f"taken by name: {', '.join(taken)}",) if taken else ()))
 
 
 def _name(channel: Channel) -> str:

@@ -93,6 +93,11 @@ def _ours(source: str, theirs: str, tensors: Mapping[str, Tensor]) -> Tensor:
         raise WeightsError(
             f"{source}: {theirs} holds values that are not finite: fetch the file again."
         )
+    if not tensor.is_floating_point() and not theirs.endswith(_COUNTER):
+        raise WeightsError(
+            f"{source}: {theirs} holds {tensor.dtype}, wanted floating point: give the weights before "
+            "they were quantised."
+        )
     if not theirs.startswith(_FOLDED):
         return tensor
     if tensor.shape[:1] != (2,):

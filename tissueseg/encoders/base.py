@@ -54,20 +54,22 @@ class Encoder(nn.Module, ABC):
         # no_grad, not inference_mode: autocast copies every weight anew under the latter.
         with torch.no_grad():
             stride, halo = self.stride_px, self.spec.halo_px
-            count = self._chunk or max(len(image), 1)
-            parts = [
-                self.grids(
-                    image[i : i + count], None if present is None else present[i : i + count]
-                )
-                for i in range(0, len(image), count)
-            ]
-            grids = (
-                parts[0] if len(parts) == 1 else [torch.cat(g) for g in zip(*parts, strict=True)]
-            )
+            grids = self.grids(image, present)
             return Features(tuple(_core(g, halo // stride) for g in grids), _core(image, halo))
 
     def grids(self, image: Tensor, present: Tensor | None) -> tuple[Tensor, ...]:
-        """Resize to the encoder's scale, encode, and put one token on every `stride_px` pixels."""
+        """Four grids with one token on every `stride_px` pixels, halo included; `chunk` tiles a time."""
+        count = self._chunk or max(len(image), 1)
+        parts = [
+            self._grids(image[i : i + count], None if present is None else present[i : i + count])
+            for i in range(0, len(image), count)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return tuple(torch.cat(level) for level in zip(*parts, strict=True))
+
+    def _grids(self, image: Tensor, present: Tensor | None) -> tuple[Tensor, ...]:
+        """Resize to the encoder's scale, encode, and bring the tokens to the stride."""
         height, width = image.shape[-2:]
         own = (self.spec.input_px(height, self.data.mpp), self.spec.input_px(width, self.data.mpp))
         grids = self.encode(resized(image, own), present)
@@ -81,9 +83,13 @@ class Encoder(nn.Module, ABC):
         if found := spec.accounting:
             lines[0] += f", {found.loaded:,} loaded ({found.layout}), {found.missing:,} missing"
             lines += [f"ignored in the file: {reason}" for reason in found.reasons]
-        if spec.mpp is not None and self.data.mpp is not None:
-            times = self.data.mpp / spec.mpp
-            lines.append(f"scale: input resized × {times:g} to {spec.mpp:g} µm/px")
+        if "he" in self.data.modality.images:
+            scaled = spec.normalisation
+            lines.append(f"H&E in 0 … 1: mean {list(scaled.he_mean)}, std {list(scaled.he_std)}")
+        side = self.data.tile_px + 2 * spec.halo_px
+        if (own := spec.input_px(side, self.data.mpp)) != side:
+            scale = "" if spec.mpp is None else f", trained at {spec.mpp:g} µm/px"
+            lines.append(f"scale: tiles of {side} px are seen as {own} px{scale}")
         covered = spec.token_px(self.data.mpp)
         if abs(covered - self.stride_px) > 0.01 * covered:
             lines.append(f"tokens of {covered:.1f} px are resampled to {self.stride_px} px")

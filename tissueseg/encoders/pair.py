@@ -32,6 +32,10 @@ def pair_spec(he: EncoderSpec, sp: EncoderSpec, halo_px: int = 0) -> EncoderSpec
                 f"encoder.{slot}={part.name} was trained on {trained}, wanted {modality.value}: choose "
                 f"another with encoder@encoder.{slot}=…"
             )
+        if part.halo_px not in (0, halo_px):
+            raise SpecMismatchError(
+                f"encoder.{slot}.halo_px={part.halo_px}: a pair has one halo, give encoder.halo_px."
+            )
     return EncoderSpec(
         name=f"{he.name}+{sp.name}",
         modalities=(Modality.HE_SP,),
@@ -57,7 +61,7 @@ class PairEncoder(Encoder):
         data: both images.
         he: builds the H&E encoder, given `data`.
         sp: builds the SP encoder, given `data`.
-        chunk: tiles encoded at a time; the parts have their own besides.
+        chunk: tiles encoded at a time; each part's own `chunk` holds within.
     """
 
     def __init__(
@@ -73,7 +77,9 @@ class PairEncoder(Encoder):
         sp_data = replace(
             data, modality=Modality.SP, image_channels=data.image_channels - HE_CHANNELS
         )
-        self.he, self.sp = he(data=he_data), sp(data=sp_data)
+        # Parts keep what they see of the halo, which is cut off here; their specs must know of it.
+        he_spec, sp_spec = (replace(part, halo_px=spec.halo_px) for part in spec.parts)
+        self.he, self.sp = he(spec=he_spec, data=he_data), sp(spec=sp_spec, data=sp_data)
         self.spec = pair_spec(self.he.spec, self.sp.spec, spec.halo_px).at(data.mpp)
         self.freeze()
 

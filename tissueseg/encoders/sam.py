@@ -144,11 +144,10 @@ class SAMEncoder(TransformerEncoder):
         """SAM was trained on one size; smaller tiles take the top left of its positions."""
         if max(tokens) > grid:
             spec = self.spec
-            room = int(grid * spec.token_px(self.data.mpp)) - 2 * spec.halo_px
+            room = int(grid * spec.token_px(self.data.mpp)) // self.stride_px * self.stride_px
             raise SpecMismatchError(
                 f"encoder={spec.name} knows the positions of {grid} × {grid} patches, got "
-                f"{tokens[0]} × {tokens[1]}: choose data.tile_px of at most "
-                f"{room // self.stride_px * self.stride_px} (with encoder.halo_px={spec.halo_px})."
+                f"{tokens[0]} × {tokens[1]}: choose data.tile_px + 2 · encoder.halo_px of at most {room}."
             )
 
 

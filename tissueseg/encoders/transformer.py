@@ -15,18 +15,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tissueseg.contracts import LEVELS, DataSpec, EncoderSpec
+from tissueseg.contracts import LEVELS, DataSpec, EncoderSpec, Modality
 from tissueseg.encoders.base import Encoder
 from tissueseg.encoders.layers import seeded
 from tissueseg.encoders.weights import (
     CELLVIT_IGNORED,
     Checkpoint,
+    check_source,
     he_normalisation,
     load,
     open_checkpoint,
     random_weights,
 )
-from tissueseg.errors import ConfigError, WeightsError
+from tissueseg.errors import ConfigError, SpecMismatchError, WeightsError
 
 MLP_RATIO = 4
 
@@ -65,6 +66,11 @@ class TransformerEncoder(Encoder):
         self, spec: EncoderSpec, data: DataSpec, levels: Sequence[int], chunk: int | None
     ) -> None:
         super().__init__(spec, data, chunk)
+        if data.modality != Modality.HE:
+            raise SpecMismatchError(
+                f"encoder={spec.name} sees H&E alone, got modality={data.modality.value}: choose "
+                "modality=he, or encoder=pair for an encoder beside it."
+            )
         self.levels = tuple(levels)
         rising = (0, *self.levels)
         if len(self.levels) != LEVELS or any(a >= b for a, b in pairwise(rising)):
@@ -89,16 +95,12 @@ class TransformerEncoder(Encoder):
         """The checkpoint; None where random weights were asked for.
 
         Raises:
-            ConfigError: both were.
-            WeightsError: neither was, or the file holds something else.
+            WeightsError: both were, or neither, or the file holds something else.
         """
-        if not self.spec.random_init:
-            return open_checkpoint(weights, self.spec.name, (self.layout,))
-        if weights is not None:
-            raise ConfigError(
-                f"encoder.weights={weights} and encoder.random_init=true exclude each other: leave one."
-            )
-        return None
+        check_source(weights, f"encoder={self.spec.name}", self.spec.random_init)
+        if self.spec.random_init:
+            return None
+        return open_checkpoint(weights, self.spec.name, (self.layout,))
 
     def fill(self, checkpoint: Checkpoint | None, sizes: Sizes, seed: int, compile: bool) -> None:
         """Build, load or draw the weights, say what became of them, and freeze.

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from tissueseg.contracts import LEVELS, DataSpec, EncoderSpec, MarkerLookup, Markers, Modality
 from tissueseg.encoders.base import Encoder
+from tissueseg.encoders.layers import seeded
 from tissueseg.encoders.virtues_layers import Block, dense, normed, summary_only, turns
 from tissueseg.encoders.virtues_weights import DUAL, RELEASED, Sizes, fill, infer
-from tissueseg.encoders.weights import Checkpoint, open_checkpoint, random_weights
+from tissueseg.encoders.weights import Checkpoint, check_source, open_checkpoint, random_weights
 from tissueseg.errors import ConfigError, SpecMismatchError, WeightsError
 
 _RGB = 3
@@ -72,10 +73,7 @@ class VirTues(Encoder):
         pattern: str = "hvhvhvhvhvhvhvhv",
         marker_width: int = 640,
     ) -> None:
-        if spec.random_init and weights is not None:
-            raise ConfigError(
-                f"encoder.weights={weights} together with encoder.random_init=true: give one of them."
-            )
+        check_source(weights, f"encoder={spec.name}", spec.random_init)
         if spec.random_init:
             file = None
             sizes = Sizes(
@@ -90,8 +88,8 @@ class VirTues(Encoder):
         found = _markers(spec, data, markers, sizes.marker_width)
         self.register_buffer("vectors", torch.as_tensor(found.vectors, dtype=torch.float32))
         self.register_buffer("channels", torch.tensor(found.channels, dtype=torch.int64))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        self._notes = found.notes
+        with seeded(seed):
             self._build(sizes)
         accounting = random_weights(self) if file is None else fill(self, file, sizes)
         self.spec = replace(self.spec, accounting=accounting)
@@ -102,6 +100,11 @@ class VirTues(Encoder):
             for block in self.blocks:
                 block.compile()
         self.freeze()
+
+    def describe(self) -> list[str]:
+        """Weights, scale, and which channels it sees by which protein."""
+        known, all_ = len(self.get_buffer("channels")), len(self.data.panel)
+        return [*super().describe(), f"sees {known} of {all_} SP channels", *self._notes]
 
     def encode(self, image: Tensor, present: Tensor | None) -> tuple[Tensor, ...]:
         """Summaries after four blocks, before any last norm; channels without signal have no part."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tissueseg.contracts import Accounting, Normalisation
-from tissueseg.errors import WeightsError
+from tissueseg.errors import ConfigError, WeightsError
 from tissueseg.tensorfile import TensorFile, check_local, read_tensors
 
 _SHOWN = 4
@@ -31,7 +31,7 @@ CELLVIT_IGNORED: Rules = (
     (r"norm\.", "the last norm: features are taken before it"),
     (r"fc_norm\.", "the last norm: features are taken before it"),
     (r"neck\.", "SAM's neck: features are taken before it"),
-    (r"(mask_token|register_tokens_unused)$", "used in pre-training only"),
+    (r"mask_token$", "used in pre-training only"),
 )
 
 
@@ -77,7 +77,7 @@ def check_source(source: str | None, encoder: str, random_init: bool, key: str =
         key: where its options stand in the configuration.
     """
     if source is not None and random_init:
-        raise WeightsError(
+        raise ConfigError(
             f"{encoder} has {key}.weights and {key}.random_init=true: keep one of them."
         )
     if source is None and not random_init:
@@ -136,6 +136,11 @@ def load(
                 f"{checkpoint.source}: {theirs[name]} has shape {list(found.shape)}, wanted "
                 f"{list(parameter.shape)}: these weights belong to another architecture."
             )
+        if not found.is_floating_point():
+            raise WeightsError(
+                f"{checkpoint.source}: {theirs[name]} holds {found.dtype}, wanted floating point: give "
+                "the weights before they were quantised."
+            )
         if not found.isfinite().all():
             raise WeightsError(
                 f"{checkpoint.source}: {theirs[name]} holds values that are not finite."
@@ -169,12 +174,13 @@ def he_normalisation(checkpoint: Checkpoint, default: Normalisation) -> Normalis
     """The H&E mean and std that a CellViT checkpoint states, else the default's."""
     config, stated = _config(checkpoint), {}
     for key in ("mean", "std"):
-        if (value := config.get(f"transformations.normalize.{key}")) is not None:
+        if (value := _entry(config, f"transformations.normalize.{key}")) is not None:
             numbers = _three_numbers(value)
-            if numbers is None or (key == "std" and min(numbers) <= 0):
+            least = 0.0 if key == "mean" else 1e-6
+            if numbers is None or min(numbers) < least or max(numbers) > 1:
                 raise WeightsError(
-                    f"{checkpoint.source}: its config states {key}={value!r}, wanted 3 numbers"
-                    f"{' above 0' if key == 'std' else ''}: fetch the checkpoint anew."
+                    f"{checkpoint.source}: its config states {key}={value!r}, wanted 3 numbers for RGB "
+                    "scaled to 0 … 1: fetch the checkpoint anew."
                 )
             stated[f"he_{key}"] = numbers
     return Normalisation(**(vars(default) | stated))
@@ -189,6 +195,15 @@ def _config(checkpoint: Checkpoint) -> Mapping[str, Any]:
         except json.JSONDecodeError:
             config = None
     return config if isinstance(config, Mapping) else {}
+
+
+def _entry(config: Mapping[str, Any], key: str) -> Any:
+    """A value by its dotted key, in a config that is flat (as published) or nested."""
+    if key in config:
+        return config[key]
+    first, _, rest = key.partition(".")
+    inner = config.get(first)
+    return _entry(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 def _three_numbers(value: Any) -> tuple[float, ...] | None:

@@ -19,6 +19,7 @@ from tissueseg.data.splits import Split
 from tissueseg.errors import RunFolderError, SpecMismatchError
 
 FORMAT = 2
+AS_LOADED = -1  # epoch of a decoder that was not trained here
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ def class_table(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]
         sides: side of the split -> what `side_scores` returned.
     """
     classes = about["classes"]
-    title = f"{escape(about['run'])}, epoch {about['epoch'] + 1}"
+    trained = about["epoch"] >= 0
+    state = f"epoch {about['epoch'] + 1}" if trained else "as loaded"
+    title = f"{escape(about['run'])}, {state}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = _caption(sides), "left"
+    table.caption, table.caption_justify = _caption(sides, _ROLE if trained else {}), "left"
     table.add_column("class", no_wrap=True)
     for side in sides:
         table.add_column(f"{escape(side)} share", justify="right")
@@ -42,8 +44,8 @@ def class_table(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]
     return table
 
 
-def _caption(sides: Mapping[str, Mapping[str, Any]]) -> str:
-    counts = (f"{escape(_ROLE.get(s, s))}: {len(scores['tissues'])}" for s, scores in sides.items())
+def _caption(sides: Mapping[str, Mapping[str, Any]], roles: Mapping[str, str]) -> str:
+    counts = (f"{escape(roles.get(s, s))}: {len(scores['tissues'])}" for s, scores in sides.items())
     return (
         f"Pooled over all pixels of the tissues ({'; '.join(counts)}). –: class in neither truth nor "
         "prediction. guess: Dice of drawing each pixel's class from the training frequencies."
