@@ -3,6 +3,7 @@
     python tests/benchmarks/measure_encoder.py '{"encoder": "virtues", "channels": 16}'
 
 Random weights: speed does not ask what was learnt. The matmul rate is measured in the same process.
+Torch counts the operations; on a CPU it leaves fused attention out, so shares there are a little low.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ def test_a_coarser_part_is_brought_to_the_finer_grid():
     assert alone.shape[-2:] == (4, 3)
     close = F.interpolate(alone, size=(8, 6), mode="bilinear", antialias=True)
     torch.testing.assert_close(levels[3][:, 16:], close)
+    assert pair.describe()[-1] == "tokens of b (16 px) are resampled to 8 px"
 
 
 def test_only_its_own_images_reach_a_part():

@@ -84,8 +84,13 @@ class PairEncoder(Encoder):
         self.freeze()
 
     def describe(self) -> list[str]:
-        """Both parts."""
-        return [*self.he.describe(), *self.sp.describe()]
+        """Both parts, and which of them is resampled to the other's grid."""
+        coarse = [p for p in (self.he, self.sp) if p.stride_px > self.stride_px]
+        resampled = [
+            f"tokens of {p.spec.name} ({p.stride_px} px) are resampled to {self.stride_px} px"
+            for p in coarse
+        ]
+        return [*self.he.describe(), *self.sp.describe(), *resampled]
 
     def encode(self, image: Tensor, present: Tensor | None) -> tuple[Tensor, ...]:
         """Both parts' levels on the finer of their grids, H&E first."""
