@@ -54,12 +54,12 @@ def golden() -> Callable[[str], dict[str, torch.Tensor]]:
     def read(name: str) -> dict[str, torch.Tensor]:
         return load_file(folder / f"{name}.safetensors")
 
-    def check(what: str, error: float, tolerance: float = 1e-5) -> None:
+    def assert_error(what: str, error: float, tolerance: float = 1e-5) -> None:
         LARGEST_ERRORS.append(f"{what}: {error:.1e}")
         assert error <= tolerance
 
     read.folder = folder  # where the weights lie, for those who load them themselves
-    read.check = check
+    read.assert_error = assert_error
     return read
 
 

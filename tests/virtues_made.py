@@ -172,6 +172,6 @@ def turned(x, cells):
     return out
 
 
-def close(found, wanted, atol=2e-5):
+def assert_close(found, wanted, atol=2e-5):
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, atol=atol, rtol=1e-4)

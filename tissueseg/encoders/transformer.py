@@ -7,10 +7,11 @@ before anything is built, so that the wrong file is named rather than the first 
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -83,9 +84,13 @@ class TransformerEncoder(Encoder):
                 "ones: all blocks of a transformer have one width."
             )
 
-    def build(self, sizes: Sizes) -> None:
-        """Make every parameter; their values count only where weights are random."""
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, sizes: Any) -> None:
+        """Make every parameter; their values count only where weights are random.
+
+        Args:
+            sizes: the subclass's own kind of `Sizes`.
+        """
 
     def named(self) -> Mapping[str, str]:
         """Parameter -> the checkpoint's name for it, where the two differ."""
