@@ -93,7 +93,7 @@ def fetch(source: str) -> Path:
             f"{source} is no file on the hub: wanted hf://owner/repository/file[@revision]."
         )
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise WeightsError(
             f"{source} needs the hub's library: pip install 'tissueseg[hub]', or download the file and "
