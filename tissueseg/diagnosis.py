@@ -78,6 +78,7 @@ def diagnose(config: DictConfig, console: Console) -> Iterator[Finding]:
     if not healthy:
         return
     _check_machine(found)
+    found.attempt("machine", lambda: _check_request(config))
     yield from found.take()
     spec = found.attempt("composed", lambda: _check_composition(found, config))
     yield from found.take()
@@ -133,18 +134,24 @@ def _check_machine(found: Diagnosis) -> None:
         found.say("machine", f"{says}, CUDA {torch.version.cuda}")
 
 
-def _check_composition(found: Diagnosis, config: DictConfig) -> EncoderSpec:
+def _check_request(config: DictConfig) -> None:
+    """Whether the trainer can have what it asks of the machine."""
     from tissueseg import assembly, preflight
+
+    preflight.check_machine(config)
+    assembly.build_trainer(config, Console(quiet=True), [])
+
+
+def _check_composition(found: Diagnosis, config: DictConfig) -> EncoderSpec:
+    from tissueseg import preflight
     from tissueseg.modules.tracking import check_mode
     from tissueseg.reporting import runs
 
     spec = preflight.check(config)
-    preflight.check_machine(config)
     preflight.check_training(config)
     preflight.settle_paths(config)
     check_mode()
     runs.check_writable(Path(config.run_dir or "runs"))
-    assembly.build_trainer(config, Console(quiet=True), [])
     heads = ", ".join(config.decoder.heads)
     found.say("composed", f"modality={config.modality} encoder={spec.label} heads: {heads}")
     return spec
