@@ -2,25 +2,18 @@
 
 import pytest
 import zarr
+from folders import convert
 from ome_zarr_models.v05 import Image
 
 from tissueseg.contracts import EncoderSpec, check_tiles
 from tissueseg.errors import SpecMismatchError
 from tissueseg.store.sources.folder import FolderSource
-from tissueseg.store.tissues import TissueStore
-from tissueseg.store.writer import TissueWriter
 
 
 @pytest.fixture
 def store(image_folder, tmp_path):
     image_folder.describe(mpp="unknown")
-    source = FolderSource(image_folder.path)
-    with TissueWriter(
-        tmp_path / "s.zarr", mpp=source.mpp, classes=source.classes, panel=source.panel
-    ) as out:
-        for name, tissue in source:
-            out.add(name, tissue)
-    return TissueStore(tmp_path / "s.zarr")
+    return convert(FolderSource(image_folder.path), tmp_path / "s.zarr")
 
 
 def test_it_is_kept_as_unknown_and_the_image_is_valid(store):
