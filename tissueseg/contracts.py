@@ -239,9 +239,7 @@ class Markers(NamedTuple):
 
     channels: tuple[int, ...]  # positions in the panel
     vectors: np.ndarray  # (len(channels), width) float32
-    notes: tuple[
-        str, ...
-    ] = ()  # what a user should know: names taken for others, channels left out
+    notes: tuple[str, ...] = ()  # for the user: channels left out, and names taken for others
 
 
 MarkerLookup = Callable[[tuple[Channel, ...]], Markers]

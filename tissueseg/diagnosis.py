@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tissueseg.command import build, one_line
 from tissueseg.errors import TissuesegError
+from tissueseg.options import encoder_nodes
 
 if TYPE_CHECKING:
     from tissueseg.contracts import EncoderSpec
@@ -175,9 +176,8 @@ def _open_store(found: Diagnosis, config: DictConfig, console: Console) -> Tissu
 
 
 def _check_panel(found: Diagnosis, config: DictConfig, store: TissueStore) -> bool:
-    """Show what every encoder that knows markers makes of the panel."""
-    nodes = [config.encoder] + [config.encoder[p] for p in ("he", "sp") if p in config.encoder]
-    for node in (node for node in nodes if "markers" in node):
+    """Show what every encoder that knows markers makes of the panel; True when none refuses it."""
+    for node in (node for _, node in encoder_nodes(config) if "markers" in node):
         table: Any = build(node.markers)
         matches = table.matches(store.panel)
         for match in matches:

@@ -89,9 +89,7 @@ def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
     if config.store.path is not None:
         said["store"] = {"path": config.store.path}
     if "weights" in trained.decoder:
-        trained.decoder.weights = (
-            None  # what training began with; decoder.ckpt holds what came of it
-        )
+        trained.decoder.weights = None  # training began with them; decoder.ckpt has what came of it
     _take_moved(config, trained)
     merged = OmegaConf.merge(trained, said)
     assert isinstance(merged, DictConfig)
