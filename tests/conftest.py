@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.store.checks import Tissue
+from tissueseg.store.planes import Tissue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from tissueseg.config import CONFIG_DIR
 from tissueseg.contracts import Channel, DataSpec, Modality, TissueClass
-from tissueseg.store.checks import Tissue
 from tissueseg.store.layout import CLASSES as CLASS_IMAGE
 from tissueseg.store.layout import INSTANCES
-from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.planes import Tissue, Window
+from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 
 CLASSES = (

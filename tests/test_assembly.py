@@ -12,7 +12,7 @@ from tissueseg import assembly, preflight
 from tissueseg.command import build
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
-from tissueseg.store.checks import Tissue
+from tissueseg.store.planes import Tissue
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -12,12 +12,12 @@ from rich.progress import track
 from rich.table import Table
 
 from tissueseg.command import build, run_command
+from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
-from tissueseg.store.checks import Tissue
-from tissueseg.store.sources.base import Source, name_some
+from tissueseg.store.conversion import convert
+from tissueseg.store.sources.base import Source, gather, name_some
 from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore
-from tissueseg.store.writer import TissueWriter
 
 
 def prepare(config: DictConfig) -> None:
@@ -29,31 +29,19 @@ def prepare(config: DictConfig) -> None:
             f"out={config.out}, overwrite={config.overwrite}: wanted a path, and true or false."
         )
     source: Source = build(config.source)
-    instances = np.zeros(256, np.int64)
-    with TissueWriter(
+    store = convert(
+        source,
         config.out,
-        mpp=source.mpp,
-        classes=source.classes,
-        panel=source.panel,
-        images=source.images,
         overwrite=config.overwrite,
-    ) as writer:
-        for name, tissue in _shown(source):
-            writer.add(name, tissue)
-            instances += count_instances(tissue)
-    store = TissueStore(config.out)
+        recipe=OmegaConf.to_container(config.source),
+        track=_shown,
+    )
     console = Console()
-    for notice in (*source.notices, *weak_channels(store)):
+    changes = gather({t: store.attributes(t)["notices"] for t in store.tissues})
+    for notice in (*source.notices, *changes, *weak_channels(store)):
         console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
-    console.print(store_table(store), class_table(store, instances))
-    print(f"wrote {len(source)} tissues to {config.out}")
-
-
-def count_instances(tissue: Tissue) -> np.ndarray:
-    """Instances per class id, (256,) int64."""
-    inside = tissue.instances > 0
-    _, first = np.unique(tissue.instances[inside], return_index=True)
-    return np.bincount(tissue.classes[inside][first], minlength=256)
+    console.print(store_table(store), class_table(store))
+    print(f"wrote {len(store.tissues)} tissues to {config.out}")
 
 
 def weak_channels(store: TissueStore) -> Iterator[str]:
@@ -87,23 +75,25 @@ def store_table(store: TissueStore) -> Table:
     return table
 
 
-def class_table(store: TissueStore, instances: np.ndarray) -> Table:
+def class_table(store: TissueStore) -> Table:
     """Share of pixels and number of instances of every class."""
     pixels = store.class_pixels(store.tissues)
+    counted = np.array([store.attributes(t)["instances_per_class"] for t in store.tissues])
+    instances = counted.sum(axis=0)
     total = sum(store.entry(t).height * store.entry(t).width for t in store.tissues)
     table = Table("id", "class", "pixels", "instances")
     rows = [(c.id, c.name, pixels[c.id], instances[c.id]) for c in store.classes]
     if ignored := total - pixels.sum():
-        rows.append((255, "ignored", ignored, instances[255]))
+        rows.append((IGNORE, "unknown or ignored", ignored, instances[-1]))
     for index, name, covered, found in rows:
         table.add_row(str(index), name, f"{covered / total:.1%}", str(found) if index else "")
     return table
 
 
-def _shown(source: Source) -> Iterator[tuple[str, Tissue]]:
+def _shown(tissues: Sequence[str]) -> Iterable[str]:
     if not sys.stdout.isatty():
-        return iter(source)
-    return iter(track(source, "preparing", total=len(source), transient=True))
+        return tissues
+    return track(tissues, "preparing", transient=True)
 
 
 if __name__ == "__main__":

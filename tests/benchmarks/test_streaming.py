@@ -10,8 +10,9 @@ import pytest
 import zarr
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.store.checks import Tissue
-from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.planes import Tissue
+from tissueseg.store.planes import Window
+from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 
 pytestmark = pytest.mark.benchmark(group="one 128 px tile of 17 SP channels", min_rounds=200)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.store.checks import Tissue
 from tissueseg.store.demo import CLASSES, PANEL
+from tissueseg.store.planes import Tissue
 from tissueseg.store.writer import TissueWriter
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.store.checks import Tissue
+from tissueseg.store.planes import Tissue
 from tissueseg.store.writer import TissueWriter
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err

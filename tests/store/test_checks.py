@@ -10,7 +10,8 @@ import pytest
 
 from tissueseg.contracts import IGNORE, Channel, TissueClass
 from tissueseg.errors import TissueDataError
-from tissueseg.store.checks import Tissue, check_classes, check_tissue
+from tissueseg.store.checks import check_classes, check_planes, check_tissue
+from tissueseg.store.planes import Tissue, whole
 
 BOTH = ("he", "sp")
 
@@ -59,19 +60,30 @@ def test_contradiction_is_one_line_with_the_tissue(
     panel: Sequence[Channel],
 ) -> None:
     with pytest.raises(TissueDataError) as caught:
-        check_tissue("t1", make_tissue(**parts), BOTH, classes, panel)
+        check(make_tissue(**parts), BOTH, classes, panel)
     assert str(caught.value).startswith("tissue t1")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def check(
+    tissue: Tissue,
+    images: tuple[str, ...],
+    classes: Sequence[TissueClass],
+    panel: Sequence[Channel],
+) -> None:
+    """What the writer asks of a tissue, and of each of its windows."""
+    check_tissue("t1", tissue, images)
+    check_planes("t1", tissue.read(whole(tissue.shape)), classes, panel)
+
+
 def test_good_tissues_pass(
     make_tissue: Callable[..., Tissue], classes: Sequence[TissueClass], panel: Sequence[Channel]
 ) -> None:
-    check_tissue("t1", make_tissue(), BOTH, classes, panel)
-    check_tissue("t1", make_tissue(classes=mask(IGNORE)), BOTH, classes, panel)
-    check_tissue("t1", make_tissue(sp=None), ("he",), classes, ())
-    check_tissue("t1", make_tissue(he=None), ("sp",), classes, panel)
+    check(make_tissue(), BOTH, classes, panel)
+    check(make_tissue(classes=mask(IGNORE)), BOTH, classes, panel)
+    check(make_tissue(sp=None), ("he",), classes, ())
+    check(make_tissue(he=None), ("sp",), classes, panel)
 
 
 @pytest.mark.parametrize(

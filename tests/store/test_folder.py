@@ -14,9 +14,8 @@ from folders import SIZE, convert, first, refused
 
 from tissueseg.contracts import Channel
 from tissueseg.errors import TissuesegError
-from tissueseg.store.checks import Tissue
+from tissueseg.store.planes import Tissue, Window
 from tissueseg.store.sources.folder import FolderSource
-from tissueseg.store.tissues import Window
 
 
 def test_what_goes_in_comes_out(
@@ -38,12 +37,14 @@ def test_what_goes_in_comes_out(
             )
 
 
-def test_every_file_is_hashed(image_folder: Any) -> None:
-    source = first(image_folder).source
-    assert source is not None
-    assert sorted(source) == ["a.classes.png", "a.he.png", "a.nuclei.tif", "a.sp.tif"]
+def test_every_file_is_recorded(image_folder: Any, tmp_path: Path) -> None:
+    store = convert(FolderSource(image_folder.path), tmp_path / "out.zarr")
+    source = store.attributes("a")["source"]
+    files = ["a.classes.png", "a.he.png", "a.nuclei.tif", "a.sp.tif"]
+    assert sorted(source) == [*files, "description"]
     content = (image_folder.path / "a.sp.tif").read_bytes()
-    assert source["a.sp.tif"] == hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
+    assert source["a.sp.tif"] == {"bytes": len(content), "sha256": digest}
 
 
 DESCRIPTIONS = {
@@ -96,7 +97,7 @@ def test_description_is_checked_before_an_image_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image_folder.describe(**changes)
-    monkeypatch.setattr(FolderSource, "_read", lambda *_: pytest.fail("an image was read"))
+    monkeypatch.setattr(FolderSource, "open", lambda *_: pytest.fail("an image was read"))
     assert said in refused(image_folder, tmp_path)
 
 
@@ -142,14 +143,14 @@ def test_patterns_may_have_folders(image_folder: Any) -> None:
     image_folder.describe(
         images={"he": "{id}/{id}.he.png"}, masks=masks, classes=None, channels=None
     )
-    source = first(image_folder).source
-    assert source is not None
-    assert list(source) == ["a/a.he.png", "a/a.nuclei.tif"]
+    files = FolderSource(image_folder.path).files("a")
+    assert list(files) == ["a/a.he.png", "a/a.nuclei.tif", "description"]
 
 
 def test_tissues_may_be_chosen_and_have_patients(image_folder: Any) -> None:
     image_folder.describe(tissues=["b"], patient="^(.)")
-    ((name, tissue),) = FolderSource(image_folder.path)
+    source = FolderSource(image_folder.path)
+    ((name, tissue),) = [(n, source.open(n)) for n in source.tissues]
     assert (name, tissue.patient) == ("b", "b")
     image_folder.describe()
     assert first(image_folder).patient is None

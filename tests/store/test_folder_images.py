@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from folders import SIZE, convert, first, refused, save_he
+from folders import SIZE, convert, first, refused, said, save_he
 from PIL import Image
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import TissuesegError
+from tissueseg.store.planes import Window
 from tissueseg.store.sources.folder import FolderSource
-from tissueseg.store.tissues import Window
 
 
 def test_alpha_is_dropped_and_said(image_folder: Any) -> None:
     save_he(image_folder, np.full((*SIZE, 4), 7, np.uint8))
     source = FolderSource(image_folder.path)
-    tissue = next(iter(source))[1]
+    tissue = source.open(source.tissues[0])
     assert tissue.he is not None
     assert tissue.he.shape == (3, *SIZE)
-    assert "alpha channel of H&E dropped (tissue a)" in source.notices
+    assert "alpha channel of H&E dropped (tissue a)" in said(tissue)
 
 
 def test_palette_becomes_rgb(image_folder: Any) -> None:
@@ -99,10 +99,10 @@ def test_sp_types_become_those_of_the_store(dtype: str, stored: str, image_folde
     for name in ("a", "b"):
         np.save(image_folder.path / f"{name}.sp.npy", np.ones((2, *SIZE), dtype))
     source = FolderSource(image_folder.path)
-    tissue = next(iter(source))[1]
+    tissue = source.open(source.tissues[0])
     assert tissue.sp is not None
     assert tissue.sp.dtype == stored
-    assert f"SP intensities converted from {dtype} to {stored} (tissue a)" in source.notices
+    assert f"SP intensities converted from {dtype} to {stored} (tissue a)" in said(tissue)
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (-3, "negative values (lowest -3)")])
@@ -195,6 +195,7 @@ def test_real_panel_with_duplicate_names(shared_data: Path, tmp_path: Path) -> N
     names = (shared_data / "mx_nomask" / "codex_ramces_28ch.markers.txt").read_text().split("\n")
     once = [name if name not in [*names[:i], "EMPTY"] else "null" for i, name in enumerate(names)]
     description.write_text(text + "channels:" + "".join(f"\n  - {name}" for name in once if name))
-    ((_, tissue),) = FolderSource(tmp_path)
+    source = FolderSource(tmp_path)
+    (tissue,) = map(source.open, source.tissues)
     assert tissue.sp is not None
     assert tissue.sp.shape == (19, 256, 256)

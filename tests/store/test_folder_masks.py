@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from folders import SIZE, first, refused
+from folders import SIZE, first, refused, said
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -41,7 +41,7 @@ def test_without_classes_every_instance_is_a_nucleus(image_folder: Any) -> None:
     save_masks(image_folder, instances=two_cells())
     describe_masks(image_folder, "instances", classes=None)
     source = FolderSource(image_folder.path)
-    tissue = next(iter(source))[1]
+    tissue = source.open(source.tissues[0])
     assert [c.name for c in source.classes] == ["background", "nucleus"]
     np.testing.assert_array_equal(tissue.classes, two_cells() > 0)
 
@@ -55,13 +55,13 @@ def test_mixed_instance_takes_its_majority_class(image_folder: Any) -> None:
     save_masks(image_folder, instances=two_cells(), classes=classes)
     describe_masks(image_folder, "instances", "classes")
     source = FolderSource(image_folder.path)
-    tissue = next(iter(source))[1]
+    tissue = source.open(source.tissues[0])
     assert (tissue.classes[two_cells() == 4] == 1).all()
     assert (tissue.classes[two_cells() == 9] == 2).all()
     assert (tissue.classes[35:] == 1).all()
-    said = " ".join(source.notices)
-    assert "1 instances of several classes took the most frequent one" in said
-    assert "240 pixels keep their class outside instances" in said
+    text = " ".join(said(tissue))
+    assert "1 instances of several classes took the most frequent one" in text
+    assert "240 pixels keep their class outside instances" in text
 
 
 def test_untyped_instance_is_an_error_or_ignored(image_folder: Any, tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_ignore_mask_takes_instances_whole_or_not_at_all(image_folder: Any) -> N
     save_masks(image_folder, instances=two_cells(), ignore=ignore)
     describe_masks(image_folder, "instances", "ignore", classes=None)
     source = FolderSource(image_folder.path)
-    tissue = next(iter(source))[1]
+    tissue = source.open(source.tissues[0])
     np.testing.assert_array_equal(tissue.instances, np.where(two_cells() == 9, 9, 0))
     wanted = ((ignore > 0) | (two_cells() == 4)) & (two_cells() != 9)
     np.testing.assert_array_equal(tissue.classes == IGNORE, wanted)
     assert (tissue.classes[two_cells() == 9] == 1).all()
-    said = " ".join(source.notices)
-    assert "1 instances ignored whole" in said
-    assert "1 instances kept whole" in said
+    text = " ".join(said(tissue))
+    assert "1 instances ignored whole" in text
+    assert "1 instances kept whole" in text
 
 
 @pytest.mark.parametrize("value", [1, 255])
@@ -130,7 +130,7 @@ def test_a_tiff_is_not_read_as_the_png_it_claims_to_be(image_folder: Any, tmp_pa
         (np.zeros((*SIZE, 3), np.uint8), "wanted one integer per pixel"),
         (np.full(SIZE, 0.5), "wanted integers"),
         (np.zeros(7), "wanted one integer per pixel"),
-        (np.zeros((39, 48), np.uint8), "instance mask is (39, 48), but the image is (40, 48)"),
+        (np.zeros((39, 48), np.uint8), "instance mask is (39, 48), but the H&E is (40, 48)"),
         (np.full(SIZE, 2**40), "relabel them"),
     ],
 )
@@ -179,11 +179,11 @@ def test_types_are_painted(delimiter: str, image_folder: Any) -> None:
     text = "x,cell,kind\n0,4,immune\n0,9.0,T2\n0,77,1\n".replace(",", delimiter)
     describe_types(image_folder, text)
     source = FolderSource(image_folder.path)
-    tissue = next(iter(source))[1]
+    tissue = source.open(source.tissues[0])
     assert (tissue.classes[two_cells() == 4] == 2).all()
     assert (tissue.classes[two_cells() == 9] == 1).all()
     assert (tissue.classes[two_cells() == 0] == 0).all()
-    assert "1 rows of types without an instance (tissue a)" in source.notices
+    assert "1 rows of types without an instance (tissue a)" in said(tissue)
 
 
 @pytest.mark.parametrize("row", ["", "9,\n", "9,NA\n", "9,unclear\n", "9,0\n"])

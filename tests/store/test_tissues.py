@@ -18,8 +18,9 @@ from ome_zarr_models.v05 import Image, ImageLabel, Labels
 
 from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
-from tissueseg.store.checks import Tissue
-from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.planes import Tissue
+from tissueseg.store.planes import Window
+from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 
 HEIGHT, WIDTH = 300, 270  # more than a chunk each way
@@ -74,7 +75,7 @@ def test_windows_are_what_went_in(large: tuple[TissueStore, Tissue], data: st.Da
 def test_index_says_what_is_there(
     write: Callable[..., TissueStore], make_tissue: Callable[..., Tissue]
 ) -> None:
-    tissue = make_tissue(patient="p1", source={"b.png": "00"})
+    tissue = make_tissue(patient="p1", split="fold2")
     store = write({"b": tissue, "a": make_tissue(32, 24)})
     assert store.tissues == ("a", "b")
     assert store.entry("b")[:4] == ("b", "p1", 40, 48)
@@ -84,7 +85,7 @@ def test_index_says_what_is_there(
     assert [c.name for c in store.classes] == ["background", "tumor", "immune"]
     assert store.panel == (Channel("DAPI", "P68431", True), Channel("CD3", "P07766"))
     assert [store.image_channels(m) for m in Modality] == [3, 2, 5]
-    assert store.attributes("b")["source"] == {"b.png": "00"}
+    assert (store.entry("a").split, store.entry("b").split) == (None, "fold2")
     np.testing.assert_array_equal(store.class_pixels(["b"]), np.bincount(tissue.classes.ravel()))
 
 

@@ -14,7 +14,8 @@ from tissueseg.data.targets import Targets
 from tissueseg.data.tiles import Tile, TileGrid
 from tissueseg.errors import SplitError
 from tissueseg.store.layout import CLASSES, INSTANCES
-from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.planes import Window
+from tissueseg.store.tissues import TissueStore
 
 
 class TileDataset(Dataset[Batch]):

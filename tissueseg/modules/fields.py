@@ -8,7 +8,8 @@ from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.modules.panels import Panel, composite
 from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.statistics import clip_statistics
-from tissueseg.store.tissues import TissueStore, Window
+from tissueseg.store.planes import Window
+from tissueseg.store.tissues import TissueStore
 
 
 def open_fields(data: TissueDataModule, count: int, size_px: int, side: str = "val") -> list[Panel]:

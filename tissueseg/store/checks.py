@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from tissueseg.contracts import IGNORE, Channel, TissueClass
 from tissueseg.errors import TissueDataError
+from tissueseg.store.planes import LazyTissue, Planes, Tissue
 
 _SHOWN = 5
 _HIGHEST_ID = 2**31 - 1  # instances are stored as int32
-
-
-class Tissue(NamedTuple):
-    """One co-registered source region, as it enters the store."""
-
-    instances: np.ndarray  # (H, W) integer, 0 background
-    classes: np.ndarray  # (H, W) integer class ids, IGNORE where unclear
-    he: np.ndarray | None = None  # (3, H, W) uint8
-    sp: np.ndarray | None = None  # (C, H, W) uint8, uint16 or float32 intensities, ≥ 0
-    patient: str | None = None  # None: the tissue is its own patient
-    source: dict[str, str] | None = None  # file name -> sha256
 
 
 def check_classes(classes: Sequence[TissueClass]) -> None:
@@ -40,37 +29,37 @@ def check_classes(classes: Sequence[TissueClass]) -> None:
         raise TissueDataError(f"class colours are {wrong}, wanted '#rrggbb'.")
 
 
-def check_tissue(
-    name: str,
-    tissue: Tissue,
-    images: Sequence[str],
-    classes: Sequence[TissueClass],
-    panel: Sequence[Channel],
-) -> None:
-    """Refuse a tissue whose parts contradict each other.
+def check_tissue(name: str, tissue: LazyTissue, images: Sequence[str]) -> None:
+    """Refuse a tissue that has not the store's images, or whose parts have different sizes.
 
     Raises:
         TissueDataError: one line with tissue, part, what it got and what to do.
     """
-    _check_images(name, tissue, images, panel)
-    _check_masks(name, tissue)
-    _check_class_ids(name, tissue.classes, len(classes))
-    _check_typed(name, tissue)
-
-
-def _check_images(
-    name: str, tissue: Tissue, images: Sequence[str], panel: Sequence[Channel]
-) -> None:
-    given = tuple(kind for kind in ("he", "sp") if getattr(tissue, kind) is not None)
-    if given != tuple(images):
+    if tissue.images != tuple(images):
         raise TissueDataError(
-            f"tissue {name} has images {list(given)}, but the store holds {list(images)} of every "
-            "tissue: add what is missing or make a store of its own."
+            f"tissue {name} has images {list(tissue.images)}, but the store holds {list(images)} of "
+            "every tissue: add what is missing or make a store of its own."
         )
-    if tissue.he is not None:
-        _check_he(name, tissue.he)
-    if tissue.sp is not None:
-        _check_sp(name, tissue.sp, panel)
+    if isinstance(tissue, Tissue):
+        check_sizes(name, tissue)
+
+
+def check_planes(
+    name: str, planes: Planes, classes: Sequence[TissueClass], panel: Sequence[Channel]
+) -> None:
+    """Refuse pixels of a window that no store takes, or that contradict each other.
+
+    Raises:
+        TissueDataError: one line with tissue, part, what it got and what to do.
+    """
+    if planes.he is not None:
+        _check_he(name, planes.he)
+    if planes.sp is not None:
+        _check_sp(name, planes.sp, panel)
+    check_sizes(name, planes)
+    _check_masks(name, planes)
+    _check_class_ids(name, planes.classes, len(classes))
+    _check_typed(name, planes)
 
 
 def _check_he(name: str, he: np.ndarray) -> None:
@@ -105,22 +94,34 @@ def _check_sp(name: str, sp: np.ndarray, panel: Sequence[Channel]) -> None:
         )
 
 
-def _check_masks(name: str, tissue: Tissue) -> None:
-    wanted = next(i.shape[1:] for i in (tissue.he, tissue.sp) if i is not None)
-    parts = {"H&E": tissue.he, "SP image": tissue.sp}
-    planes = {"instance mask": tissue.instances, "class mask": tissue.classes}
-    shapes = {what: image.shape[1:] for what, image in parts.items() if image is not None}
-    shapes |= {what: plane.shape for what, plane in planes.items()}
+def check_sizes(name: str, planes: Planes | Tissue) -> None:
+    """Refuse planes that do not lie on each other, pixel by pixel."""
+    parts = {"H&E": planes.he, "SP image": planes.sp}
+    shapes = {what: plane.shape[-2:] for what, plane in parts.items() if plane is not None}
+    image, wanted = next(iter(shapes.items()))
+    shapes |= {"instance mask": planes.instances.shape, "class mask": planes.classes.shape}
     for what, shape in shapes.items():
         if shape != wanted:
+            ratio = _ratio(shape, wanted)
             raise TissueDataError(
-                f"tissue {name}: {what} is {shape}, but the image is {wanted} (height, width): "
+                f"tissue {name}: {what} is {shape}, but the {image} is {wanted} (height, width{ratio}): "
                 "crop or resample so that they are co-registered."
             )
-    for what, plane in planes.items():
+
+
+def _ratio(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """How many times larger, where both sides say the same."""
+    if len(shape) != 2 or not all((*shape, *wanted)):
+        return ""
+    high, wide = (got / want for got, want in zip(shape, wanted, strict=True))
+    return f", {high:.3g} : 1" if abs(high / wide - 1) < 0.02 and abs(high - 1) > 0.02 else ""
+
+
+def _check_masks(name: str, planes: Planes) -> None:
+    for what, plane in (("instance mask", planes.instances), ("class mask", planes.classes)):
         if plane.dtype.kind not in "iub":
             raise TissueDataError(f"tissue {name}: {what} has type {plane.dtype}, wanted integers.")
-    low, high = tissue.instances.min(initial=0), tissue.instances.max(initial=0)
+    low, high = planes.instances.min(initial=0), planes.instances.max(initial=0)
     if low < 0 or high > _HIGHEST_ID:
         raise TissueDataError(
             f"tissue {name}: instance ids are {low} … {high}, wanted 0 (background) to {_HIGHEST_ID}: "
@@ -129,7 +130,7 @@ def _check_masks(name: str, tissue: Tissue) -> None:
 
 
 def _check_class_ids(name: str, classes: np.ndarray, n_classes: int) -> None:
-    found = np.unique(classes)
+    found = np.flatnonzero(_count(classes)) if classes.dtype == np.uint8 else np.unique(classes)
     unknown = found[((found < 0) | (found >= n_classes)) & (found != IGNORE)]
     if unknown.size:
         raise TissueDataError(
@@ -138,10 +139,14 @@ def _check_class_ids(name: str, classes: np.ndarray, n_classes: int) -> None:
         )
 
 
-def _check_typed(name: str, tissue: Tissue) -> None:
-    untyped = np.unique(tissue.instances[(tissue.instances > 0) & (tissue.classes == 0)])
+def _check_typed(name: str, planes: Planes) -> None:
+    untyped = np.unique(planes.instances[(planes.instances > 0) & (planes.classes == 0)])
     if untyped.size:
         raise TissueDataError(
             f"tissue {name}: {untyped.size} instances without class, such as {untyped[:_SHOWN].tolist()}"
             f": give them a class, or class {IGNORE} to leave them out (`untyped: ignore`)."
         )
+
+
+def _count(classes: np.ndarray) -> np.ndarray:
+    return np.bincount(classes.ravel(), minlength=256)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tissueseg.contracts import TissueClass
 
-SCHEMA = 1
+SCHEMA = 2
 ATTRIBUTE = "tissueseg"
 NGFF_VERSION = "0.5"
 
@@ -22,20 +22,31 @@ CLASSES = "labels/classes"
 
 CHUNK_PX = 256
 SHARD_PX = 2048
+SHARD_BYTES = 192 * 2**20  # of 16-bit channels; panels of more than 24 take smaller shards
 
 _DISPLAY_COLORS = ("FF0000", "00FF00", "0000FF", "00FFFF", "FF00FF", "FFFF00", "FFFFFF")
 
 
-def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Chunks of 256 × 256 px with all channels, and shards of up to 2048 × 2048 px of them."""
-    leading, plane = tuple(shape[:-2]), shape[-2:]
-    whole = (-(-length // CHUNK_PX) * CHUNK_PX for length in plane)
-    shard = tuple(min(SHARD_PX, length) for length in whole)
-    return (*leading, CHUNK_PX, CHUNK_PX), (*leading, *shard)
+def shard_px(channels: int, shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a tissue's shards: as large as fits in memory several times.
+
+    Args:
+        channels: of the SP panel.
+        shape: height and width of the tissue, px.
+    """
+    side = SHARD_PX
+    while side > CHUNK_PX and 2 * channels * side**2 > SHARD_BYTES:
+        side //= 2
+    height, width = (min(side, -(-length // CHUNK_PX) * CHUNK_PX) for length in shape)
+    return max(height, CHUNK_PX), max(width, CHUNK_PX)
 
 
 def image_metadata(
-    name: str, mpp: float | None, channels: Sequence[str], windows: Sequence[float]
+    name: str,
+    mpp: float | None,
+    channels: Sequence[str],
+    windows: Sequence[float],
+    levels: int = 1,
 ) -> dict[str, Any]:
     """NGFF attributes of a channel-first image, shown from 0 to each channel's window."""
     shown = [
@@ -48,13 +59,17 @@ def image_metadata(
         for i, (channel, window) in enumerate(zip(channels, windows, strict=True))
     ]
     axes = [{"name": "c", "type": "channel"}, *_plane(mpp)]
-    multiscale = _multiscale(name, axes, [1.0, mpp or 1.0, mpp or 1.0])
+    multiscale = _multiscale(name, axes, mpp or 1.0, levels)
     ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "omero": {"channels": shown}}
     return {"ome": ome}
 
 
 def label_metadata(
-    name: str, mpp: float | None, image: str, classes: Sequence[TissueClass] = ()
+    name: str,
+    mpp: float | None,
+    image: str,
+    classes: Sequence[TissueClass] = (),
+    levels: int = 1,
 ) -> dict[str, Any]:
     """NGFF attributes of a label image over `image`, with the colours of classes if it shows them."""
     label: dict[str, Any] = {"source": {"image": f"../../{image}"}}
@@ -64,7 +79,7 @@ def label_metadata(
         ]
         names = [{"label-value": c.id, "class": c.name} for c in classes]
         label |= {"colors": colors, "properties": names}
-    multiscale = _multiscale(name, _plane(mpp), [mpp or 1.0, mpp or 1.0])
+    multiscale = _multiscale(name, _plane(mpp), mpp or 1.0, levels)
     ome = {"version": NGFF_VERSION, "multiscales": [multiscale], "image-label": label}
     return {"ome": ome}
 
@@ -74,10 +89,14 @@ def _plane(mpp: float | None) -> list[dict[str, str]]:
     return [{"name": axis, "type": "space"} | unit for axis in "yx"]
 
 
-def _multiscale(name: str, axes: list[dict[str, str]], scale: list[float]) -> dict[str, Any]:
-    transformations = [{"type": "scale", "scale": scale}]
-    dataset = {"path": "0", "coordinateTransformations": transformations}
-    return {"name": name, "axes": axes, "datasets": [dataset]}
+def _multiscale(name: str, axes: list[dict[str, str]], pixel: float, levels: int) -> dict[str, Any]:
+    """Levels `0`, `1`, …, each of half the one before; the first pixel's corner stays the origin."""
+    datasets: list[dict[str, Any]] = []
+    for level in range(levels):
+        scale = [pixel * 2.0**level if axis["type"] == "space" else 1.0 for axis in axes]
+        transformations = [{"type": "scale", "scale": scale}]
+        datasets.append({"path": str(level), "coordinateTransformations": transformations})
+    return {"name": name, "axes": axes, "datasets": datasets}
 
 
 def _rgb(color: str) -> list[int]:

@@ -17,6 +17,7 @@ import zarr
 from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError
 from tissueseg.store import layout
+from tissueseg.store.planes import Window
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
 
@@ -29,15 +30,7 @@ class TissueEntry(NamedTuple):
     height: int
     width: int
     digest: str  # sha256 of images and labels
-
-
-class Window(NamedTuple):
-    """A rectangle of a tissue, in pixels."""
-
-    y: int
-    x: int
-    height: int
-    width: int
+    split: str | None = None  # the split or fold its source puts it in
 
 
 class TissueStore:
@@ -54,6 +47,7 @@ class TissueStore:
         self.classes = tuple(TissueClass(**c) for c in attributes["classes"])
         self.panel = tuple(Channel(**c) for c in attributes["panel"])
         self.images: tuple[str, ...] = tuple(attributes["images"])
+        self.moments: dict[str, dict[str, list[float]]] = attributes["moments"]
         self._entries = {e[0]: TissueEntry(*e) for e in attributes["tissues"]}
         self._forget_handles()
 

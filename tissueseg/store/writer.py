@@ -1,26 +1,32 @@
-"""Writing a tissue store, once and whole: a failed or interrupted writer leaves nothing at the path."""
+"""Writing a tissue store: whole tissues into a hidden folder beside it, which takes its name at the end.
+
+The path holds a complete store or what it held before, whatever happens. What a killed writer had
+finished is kept: the next one with the same header goes on from there, tissue by tissue.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
-import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.errors import TissueDataError
+from tissueseg.errors import TissueDataError, TissuesegError
 from tissueseg.store import layout
-from tissueseg.store.checks import Tissue, check_classes, check_tissue
-from tissueseg.store.statistics import channel_statistics
+from tissueseg.store.checks import check_classes, check_tissue
+from tissueseg.store.files import record, stamp
+from tissueseg.store.ingest import StoreHeader, ingest
+from tissueseg.store.planes import LazyTissue
 from tissueseg.store.tissues import TissueEntry, stored_attributes
+from tissueseg.store.workplace import Workplace
+
+_NO_FILES: Mapping[str, Path] = MappingProxyType({})
 
 
 class TissueWriter:
@@ -32,7 +38,10 @@ class TissueWriter:
         classes: ids 0 … n − 1, background first.
         panel: SP channels, in order; empty without SP.
         images: which images every tissue has.
+        moments: of SP channels, where the source states them (see `Source.moments`).
         overwrite: replace a store that stands at the path, once the new one is complete.
+        resume: go on from what an interrupted writer of the same recipe left, and leave as much.
+        recipe: whatever else decides what the tissues will be, in plain types.
 
     Raises:
         TissueDataError: path taken, or a tissue that contradicts itself.
@@ -46,81 +55,88 @@ class TissueWriter:
         classes: Sequence[TissueClass],
         panel: Sequence[Channel] = (),
         images: Sequence[str] = layout.IMAGES,
+        moments: Mapping[str, Mapping[str, Sequence[float]]] = MappingProxyType({}),
         overwrite: bool = False,
+        resume: bool = False,
+        recipe: Any = None,
     ) -> None:
         check_classes(classes)
         self.path = Path(path)
         if not self.path.name:
             raise TissueDataError(f"{path} names no store: give a path such as cohort.zarr.")
-        self.mpp, self.classes, self.panel, self.images = mpp, classes, panel, tuple(images)
-        self.overwrite = overwrite
-        self._partial = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
+        self.header = StoreHeader(mpp, tuple(classes), tuple(panel), tuple(images), moments)
+        self.overwrite, self.resume = overwrite, resume
+        self._recipe = _digest([layout.SCHEMA, asdict(_plain(self.header)), recipe])
+        self._workplace = Workplace(self.path, keep=resume)
         self._entries: list[TissueEntry] = []
-        if self.path.exists() and not overwrite:
+        self._records: dict[Path, dict[str, Any]] = {}
+        self._check_target()
+
+    def add(self, name: str, tissue: LazyTissue, files: Mapping[str, Path] = _NO_FILES) -> None:
+        """Check one tissue and write it.
+
+        Args:
+            name: of the tissue, a plain file name.
+            tissue: its pixels.
+            files: what it comes from, recorded with size and sha256.
+        """
+        self._check_name(name)
+        check_tissue(name, tissue, self.header.images)
+        made = stamp(files)
+        try:
+            group = zarr.open_group(self._workplace.folder / name, mode="w")
+            attributes = ingest(group, name, tissue, self.header)
+            attributes["source"] = {file: self._record(path) for file, path in files.items()}
+            group.attrs[layout.ATTRIBUTE] = attributes
+            entry = self._entry(name, tissue, attributes["digests"])
+            self._entries.append(entry)
+            self._workplace.finish(name, {"stamp": made, "entry": list(entry)})
+        except OSError as error:
+            if isinstance(error, TissuesegError):
+                raise
+            raise TissueDataError(f"cannot write tissue {name} to {self.path}: {error}.") from error
+
+    def kept(self, name: str, files: Mapping[str, Path] = _NO_FILES) -> bool:
+        """Whether an interrupted writer finished this tissue from the same files; then it is in."""
+        note = self._workplace.finished.get(name)
+        if note is None or note["stamp"] != stamp(files):
+            return False
+        self._check_name(name)
+        self._entries.append(TissueEntry(*note["entry"]))
+        return True
+
+    def _check_name(self, name: str) -> None:
+        taken = any(entry.name == name for entry in self._entries)
+        plain = name and not set(name) & set("/\\\0") and not name.startswith((".", "_"))
+        if taken or not plain or not name.isprintable() or len(name.encode()) > 200:
+            raise TissueDataError(
+                f"tissue name {name!r} is taken or not a plain file name: rename it."
+            )
+
+    def _record(self, path: Path) -> dict[str, Any]:
+        if path not in self._records:
+            self._records[path] = record(path)
+        return self._records[path]
+
+    def _entry(self, name: str, tissue: LazyTissue, digests: dict[str, str]) -> TissueEntry:
+        height, width = tissue.shape
+        return TissueEntry(
+            name, tissue.patient or name, height, width, _digest(digests), tissue.split
+        )
+
+    def _check_target(self) -> None:
+        if self.path.exists() and not self.overwrite:
             raise TissueDataError(
                 f"{self.path} exists already: choose another path or overwrite=true."
             )
-        if self.path.exists() and not _is_store(self.path):
+        if self.path.exists() and "tissues" not in stored_attributes(self.path):
             raise TissueDataError(
                 f"{self.path} is not a tissue store, so it is not overwritten: choose another path."
             )
 
-    def add(self, name: str, tissue: Tissue) -> None:
-        """Check one tissue and write it."""
-        if not name or "/" in name or name.startswith((".", "_")) or name in self._names():
-            raise TissueDataError(
-                f"tissue name {name!r} is taken or not a plain file name: rename it."
-            )
-        check_tissue(name, tissue, self.images, self.classes, self.panel)
-        try:
-            self._write_tissue(name, tissue)
-        except OSError as error:
-            raise TissueDataError(f"cannot write tissue {name} to {self.path}: {error}.") from error
-        height, width = tissue.instances.shape
-        patient, digest = tissue.patient or name, _digest(tissue)
-        self._entries.append(TissueEntry(name, patient, height, width, digest))
-
-    def _write_tissue(self, name: str, tissue: Tissue) -> None:
-        group = zarr.open_group(self._partial / name, mode="w")
-        statistics = self._write_images(group, tissue)
-        self._write_labels(group, tissue)
-        pixels = np.bincount(tissue.classes.astype(np.uint8).ravel(), minlength=256)
-        group.attrs[layout.ATTRIBUTE] = {
-            "class_pixels": pixels[: len(self.classes)].tolist(),
-            "statistics": statistics,
-            "source": tissue.source or {},
-        }
-
-    def _names(self) -> list[str]:
-        return [entry.name for entry in self._entries]
-
-    def _write_images(self, group: zarr.Group, tissue: Tissue) -> list[dict[str, Any]]:
-        statistics: list[dict[str, Any]] = []
-        if tissue.he is not None:
-            meta = layout.image_metadata("he", self.mpp, ("red", "green", "blue"), [255.0] * 3)
-            _write(group, "he", tissue.he, meta)
-        if tissue.sp is not None:
-            statistics = [channel_statistics(channel) for channel in tissue.sp]
-            names = [channel.name for channel in self.panel]
-            windows = [max(s["quantiles"]["0.999"]["clip"], 1e-6) for s in statistics]
-            _write(group, "sp", tissue.sp, layout.image_metadata("sp", self.mpp, names, windows))
-        return statistics
-
-    def _write_labels(self, group: zarr.Group, tissue: Tissue) -> None:
-        instances, classes = tissue.instances.astype(np.int32), tissue.classes.astype(np.uint8)
-        plain = layout.label_metadata("instances", self.mpp, self.images[0])
-        named = layout.label_metadata("classes", self.mpp, self.images[0], self.classes)
-        _write(group, layout.INSTANCES, instances, plain)
-        _write(group, layout.CLASSES, classes, named)
-        listed = {"version": layout.NGFF_VERSION, "labels": ["instances", "classes"]}
-        group.require_group("labels").attrs["ome"] = listed
-
     def __enter__(self) -> TissueWriter:
-        parents = (self.path.parent, *self.path.parent.parents)
-        self._made = [parent for parent in parents if not parent.exists()]
         try:
-            self._partial.parent.mkdir(parents=True, exist_ok=True)
-            zarr.open_group(self._partial, mode="w")
+            self._workplace.open(self._recipe)
         except OSError as error:
             raise TissueDataError(f"cannot write a store at {self.path}: {error}.") from error
         return self
@@ -134,63 +150,44 @@ class TissueWriter:
         try:
             if kind is None:
                 self._finish()
+        except OSError as failure:
+            raise TissueDataError(f"cannot write {self.path}: {failure}.") from failure
         finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            for parent in self._made:
-                if parent.is_dir() and not any(parent.iterdir()):
-                    parent.rmdir()
+            left = self._workplace.close()
+            if left and error is not None:
+                noun = "tissue is" if left == 1 else "tissues are"
+                error.add_note(
+                    f"{left} {noun} finished already and kept in {self._workplace.folder}: run the "
+                    "same command again to go on, or delete that folder."
+                )
 
     def _finish(self) -> None:
         if not self._entries:
             raise TissueDataError(f"no tissue to write to {self.path}: the source is empty.")
-        root = zarr.open_group(self._partial, mode="r+")
+        names = {entry.name for entry in self._entries}
+        root = self._workplace.settle(names)
         root.attrs[layout.ATTRIBUTE] = {
             "schema": layout.SCHEMA,
-            "mpp": self.mpp,
-            "classes": [asdict(c) for c in self.classes],
-            "panel": [asdict(c) for c in self.panel],
-            "images": list(self.images),
+            "mpp": self.header.mpp,
+            "classes": [asdict(c) for c in self.header.classes],
+            "panel": [asdict(c) for c in self.header.panel],
+            "images": list(self.header.images),
+            "moments": _plain(self.header).moments,
             "tissues": [list(entry) for entry in self._entries],
         }
-        if self.path.exists() and self.overwrite:
-            old = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
-            self.path.rename(old)
-            try:
-                self._partial.rename(self.path)
-            except OSError:
-                old.rename(self.path)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            self._partial.rename(self.path)
+        self._check_target()
+        self._workplace.publish()
 
 
-def _write(group: zarr.Group, name: str, data: np.ndarray, metadata: Mapping[str, Any]) -> None:
-    holder = group.require_group(name)
-    holder.attrs.update(metadata)
-    chunks, shards = layout.chunk_and_shard(data.shape)
-    array = holder.create_array(
-        "0",
-        shape=data.shape,
-        dtype=data.dtype,
-        chunks=chunks,
-        shards=shards,
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
-        dimension_names=("c", "y", "x")[-data.ndim :],
-    )
-    array[...] = data
+def _plain(header: StoreHeader) -> StoreHeader:
+    """The header with moments in types that JSON and copying know."""
+    moments = {
+        quantile: {name: [float(v) for v in values] for name, values in pair.items()}
+        for quantile, pair in header.moments.items()
+    }
+    return StoreHeader(header.mpp, header.classes, header.panel, header.images, moments)
 
 
-def _digest(tissue: Tissue) -> str:
-    """What a tissue is known by wherever it is stored: its pixels, not its name."""
-    hashed = hashlib.sha256()
-    for plane in (tissue.he, tissue.sp, tissue.instances, tissue.classes):
-        if plane is not None:
-            hashed.update(f"{plane.shape}{plane.dtype}".encode())
-            hashed.update(np.ascontiguousarray(plane).data)
-    return hashed.hexdigest()
-
-
-def _is_store(path: Path) -> bool:
-    """True for tissue stores of any schema: nothing else is ever overwritten."""
-    return "tissues" in stored_attributes(path)
+def _digest(value: Any) -> str:
+    """sha256 of plain types."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -12,8 +12,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from tissueseg.errors import StoreNotFoundError, TissueDataError
-from tissueseg.store.checks import Tissue
 from tissueseg.store.demo import CLASSES, PANEL, DemoParameters, draw_tissue
+from tissueseg.store.planes import Tissue
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.store.checks import Tissue
+from tissueseg.store.planes import LazyTissue
 
 _SHOWN = 4
 
 
 class Source(Protocol):
-    """Tissues one after the other, never all in memory; described completely before the first."""
-
-    @property
-    def mpp(self) -> float | None:
-        """µm per pixel of every tissue."""
-        ...
+    """Tissues that can be opened one by one, in any order; described completely before the first."""
 
     @property
     def classes(self) -> Sequence[TissueClass]:
@@ -36,42 +32,68 @@ class Source(Protocol):
         ...
 
     @property
-    def notices(self) -> Sequence[str]:
-        """What was assumed or changed, one line each; complete after the last tissue."""
+    def tissues(self) -> Sequence[str]:
+        """Names of all tissues, each once."""
         ...
 
-    def __len__(self) -> int: ...
+    @property
+    def notices(self) -> Sequence[str]:
+        """What was assumed of the whole cohort, one line each."""
+        ...
 
-    def __iter__(self) -> Iterator[tuple[str, Tissue]]: ...
+    @property
+    def moments(self) -> Mapping[str, Mapping[str, Sequence[float]]]:
+        """Quantile -> `mean`, `std` of every channel after clip and `log1p`, if the source has them."""
+        ...
+
+    def scale(self, tissue: str) -> float | None:
+        """µm per pixel of one tissue; None: not known."""
+        ...
+
+    def files(self, tissue: str) -> Mapping[str, Path]:
+        """Every file or folder a tissue comes from, by the name it is recorded under."""
+        ...
+
+    def open(self, tissue: str) -> LazyTissue:
+        """One tissue, read as late as can be.
+
+        Raises:
+            TissueDataError: one line with tissue, file, what it got and what to do.
+        """
+        ...
 
 
 class Notices:
-    """Collects what was assumed or changed, so that sixty tissues with one oddity make one line."""
+    """Counts what was assumed or changed in one tissue; `{n}` in a message becomes the count."""
 
     def __init__(self) -> None:
-        self._general: list[str] = []
-        self._counts: dict[str, dict[str, int]] = defaultdict(dict)
+        self.found: Counter[str] = Counter()
 
-    def say(self, message: str) -> None:
-        """Note something of the whole cohort."""
-        self._general.append(message)
-
-    def count(self, message: str, tissue: str, found: int = 1) -> None:
-        """Note something of one tissue; `{n}` in the message becomes the sum over tissues."""
+    def count(self, message: str, found: int = 1) -> None:
+        """Note something, unless it was not found at all."""
         if found:
-            self._counts[message][tissue] = found
-
-    def lines(self) -> tuple[str, ...]:
-        """One line per kind of notice."""
-        counted = (
-            f"{message.format(n=sum(tissues.values()))} ({name_some(list(tissues))})"
-            for message, tissues in self._counts.items()
-        )
-        return (*self._general, *counted)
+            self.found[message] += found
 
 
-def name_some(tissues: Sequence[str]) -> str:
+def gather(notices: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """One line per kind of notice, so that sixty tissues with one oddity make one line.
+
+    Args:
+        notices: tissue -> message -> how often.
+    """
+    kinds: dict[str, dict[str, int]] = defaultdict(dict)
+    for tissue, found in notices.items():
+        for message, count in found.items():
+            kinds[message][tissue] = count
+    return tuple(
+        f"{message.format(n=sum(tissues.values()))} ({name_some(tissues)})"
+        for message, tissues in kinds.items()
+    )
+
+
+def name_some(tissues: Iterable[str]) -> str:
     """Tissue names for a message, the first few of many."""
-    noun = "tissue" if len(tissues) == 1 else "tissues"
-    more = f" and {len(tissues) - _SHOWN} more" if len(tissues) > _SHOWN else ""
-    return f"{noun} {', '.join(tissues[:_SHOWN])}{more}"
+    names = list(tissues)
+    noun = "tissue" if len(names) == 1 else "tissues"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{noun} {', '.join(names[:_SHOWN])}{more}"

@@ -28,18 +28,19 @@ image is opened; then tissues are read one at a time. A description, with everyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
-from tissueseg.store.checks import Tissue
+from tissueseg.store.planes import Tissue
 from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.channels import DNA_UNIPROT
 from tissueseg.store.sources.description import read_description
-from tissueseg.store.sources.files import fill, find_description, match_ids, sha256
+from tissueseg.store.sources.files import fill, find_description, match_ids
 from tissueseg.store.sources.masks import (
     check_not_classes,
     clear_ignored,
@@ -68,8 +69,10 @@ class FolderSource:
         self.path = Path(path)
         if not self.path.is_dir():
             raise ConfigError(f"source.path={path} is not a folder.")
-        self._about = read_description(find_description(self.path, description))
-        self._notices = Notices()
+        self._described = find_description(self.path, description)
+        self._about = read_description(self._described)
+        self.notices: list[str] = []
+        self.moments: Mapping[str, Mapping[str, list[float]]] = MappingProxyType({})
         self.mpp, self.classes = self._about.mpp, self._about.classes
         self.images = tuple(self._about.images)
         self.tissues = self._find_tissues()
@@ -77,17 +80,22 @@ class FolderSource:
         self._channels = self._describe_channels()
         self.panel = tuple(channel for channel in self._channels if channel)
 
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What was assumed or changed, one line each; complete after the last tissue."""
-        return self._notices.lines()
+    def scale(self, tissue: str) -> float | None:
+        """µm per pixel, of every tissue alike."""
+        return self.mpp
 
-    def __len__(self) -> int:
-        return len(self.tissues)
+    def files(self, tissue: str) -> dict[str, Path]:
+        """Every file of a tissue by its path in the folder, and what describes them."""
+        files = (fill(pattern, tissue) for pattern in self._about.patterns)
+        return {file: self.path / file for file in files} | {"description": self._described}
 
-    def __iter__(self) -> Iterator[tuple[str, Tissue]]:
-        for tissue in self.tissues:
-            yield tissue, self._read(tissue)
+    def open(self, tissue: str) -> Tissue:
+        """Read one tissue."""
+        notices = Notices()
+        he, sp = self._read_he(tissue, notices), self._read_sp(tissue, notices)
+        instances, classes = self._read_masks(tissue, notices)
+        patient = self._patients[tissue]
+        return Tissue(instances, classes, he, sp, patient, notices=notices.found)
 
     def _find_tissues(self) -> tuple[str, ...]:
         """Ids of the first image pattern, once every other file is known to be there."""
@@ -137,7 +145,7 @@ class FolderSource:
         header = read_header(path)
         channels = self._about.channels.panel(header.names, str(path))
         if stains := [c.name for c in channels if c and c.uniprot == DNA_UNIPROT and c.nuclear]:
-            self._notices.say(
+            self.notices.append(
                 f"nuclear channels {', '.join(stains)} stand for histone H3 ({DNA_UNIPROT})"
             )
         self._compare_mpp(header.mpp, path)
@@ -145,24 +153,17 @@ class FolderSource:
 
     def _compare_mpp(self, claimed: float | None, path: Path) -> None:
         if claimed and self.mpp and abs(claimed / self.mpp - 1) > _MPP_TOLERANCE:
-            self._notices.say(f"{path.name} claims {claimed:g} µm/px, mpp={self.mpp:g} is used")
+            self.notices.append(f"{path.name} claims {claimed:g} µm/px, mpp={self.mpp:g} is used")
 
-    def _read(self, tissue: str) -> Tissue:
-        he, sp = self._read_he(tissue), self._read_sp(tissue)
-        instances, classes = self._read_masks(tissue)
-        files = [fill(pattern, tissue) for pattern in self._about.patterns]
-        source = {file: sha256(self.path / file) for file in files}
-        return Tissue(instances, classes, he, sp, self._patients[tissue], source)
-
-    def _read_he(self, tissue: str) -> np.ndarray | None:
+    def _read_he(self, tissue: str, notices: Notices) -> np.ndarray | None:
         if "he" not in self._about.images:
             return None
         image, alpha = read_he(self._file(self._about.images["he"], tissue))
         if alpha:
-            self._notices.count("alpha channel of H&E dropped", tissue)
+            notices.count("alpha channel of H&E dropped")
         return image
 
-    def _read_sp(self, tissue: str) -> np.ndarray | None:
+    def _read_sp(self, tissue: str, notices: Notices) -> np.ndarray | None:
         if "sp" not in self._about.images:
             return None
         path = self._file(self._about.images["sp"], tissue)
@@ -177,46 +178,46 @@ class FolderSource:
             )
         if stack.dtype != raster.data.dtype:
             kinds = f"{raster.data.dtype} to {stack.dtype}"
-            self._notices.count(f"SP intensities converted from {kinds}", tissue)
+            notices.count(f"SP intensities converted from {kinds}")
         kept = [i for i, channel in enumerate(found) if channel]
         return stack if len(kept) == len(found) else stack[kept]
 
-    def _read_masks(self, tissue: str) -> tuple[np.ndarray, np.ndarray]:
+    def _read_masks(self, tissue: str, notices: Notices) -> tuple[np.ndarray, np.ndarray]:
         path = self._file(self._about.instances, tissue)
         instances = read_mask(path, "instances")
         check_not_classes(instances, path)
         if not instances.any():
-            self._notices.count("no instance at all", tissue)
-        classes = self._read_classes(tissue, instances)
+            notices.count("no instance at all")
+        classes = self._read_classes(tissue, instances, notices)
         ignored = None
         if self._about.ignore:
             ignored = self._read_ignored(tissue, instances)
             cleared = clear_ignored(instances, ignored)
             instances, ignored = cleared.instances, cleared.ignored
             message = "{n} instances ignored whole, covered by the ignore mask by half or more"
-            self._notices.count(message, tissue, cleared.dropped)
+            notices.count(message, cleared.dropped)
             message = "{n} instances kept whole, covered by the ignore mask by less than half"
-            self._notices.count(message, tissue, cleared.kept)
-        classes = self._settle_untyped(tissue, instances, classes)
+            notices.count(message, cleared.kept)
+        classes = self._settle_untyped(instances, classes, notices)
         return instances, classes if ignored is None else np.where(ignored, IGNORE, classes)
 
     def _read_ignored(self, tissue: str, instances: np.ndarray) -> np.ndarray:
         return self._beside(tissue, str(self._about.ignore), "ignore", instances) > 0
 
-    def _read_classes(self, tissue: str, instances: np.ndarray) -> np.ndarray:
+    def _read_classes(self, tissue: str, instances: np.ndarray, notices: Notices) -> np.ndarray:
         if self._about.types:
             path = self._file(self._about.types.file, tissue)
             types = read_types(path, self._about.types, self._about.type_ids)
             absent = int((~np.isin(list(types), instances)).sum())
-            self._notices.count("{n} rows of types without an instance", tissue, absent)
+            notices.count("{n} rows of types without an instance", absent)
             return type_by_table(instances, types)
         if self._about.class_image:
             image = self._beside(tissue, self._about.class_image, "classes", instances)
             typed = type_by_image(instances, image, len(self.classes))
             message = "{n} instances of several classes took the most frequent one"
-            self._notices.count(message, tissue, typed.changed)
+            notices.count(message, typed.changed)
             outside = int(((instances == 0) & (image > 0) & (image != IGNORE)).sum())
-            self._notices.count("{n} pixels keep their class outside instances", tissue, outside)
+            notices.count("{n} pixels keep their class outside instances", outside)
             return typed.classes
         return (instances > 0).astype(np.uint8)
 
@@ -232,13 +233,13 @@ class FolderSource:
         return mask
 
     def _settle_untyped(
-        self, tissue: str, instances: np.ndarray, classes: np.ndarray
+        self, instances: np.ndarray, classes: np.ndarray, notices: Notices
     ) -> np.ndarray:
         untyped = (instances > 0) & (classes == 0)
         if self._about.untyped == "error" or not untyped.any():
             return classes  # the store's check names them
         found = np.unique(instances[untyped]).size
-        self._notices.count("{n} instances without class take class 255", tissue, found)
+        notices.count("{n} instances without class take class 255", found)
         return np.where(untyped, IGNORE, classes)
 
     def _file(self, pattern: str, tissue: str) -> Path:

@@ -1,0 +1,157 @@
+"""The hidden folder beside a store in which the next one is made, and how it takes the store's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any
+
+import zarr
+
+from tissueseg.errors import TissueDataError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two writers of one store are then the user's to avoid
+    fcntl = None
+
+_NOTES = ".finished"
+_RECIPE = "recipe.json"
+
+
+class Workplace:
+    """Where tissues are written until all of them are there.
+
+    Args:
+        path: of the store to be.
+        keep: leave finished tissues for the next writer when this one fails or dies.
+    """
+
+    def __init__(self, path: Path, keep: bool) -> None:
+        self.path, self._keep = path, keep
+        suffix = "partial" if keep else f"partial-{os.getpid()}"
+        self.folder = path.with_name(f".{path.name}.{suffix}")
+        self._old = path.with_name(f".{path.name}.old")
+        self._lock_file = path.with_name(f".{path.name}.lock")
+        self._lock: IO[str] | None = None
+        self._mine = False
+        self._made: list[Path] = []
+        self.finished: dict[str, dict[str, Any]] = {}
+        """Tissue -> note, of those an earlier writer left."""
+
+    def open(self, recipe: str) -> None:
+        """Make the folder, or take over what a writer of the same recipe left.
+
+        Raises:
+            TissueDataError: another process is at it.
+            OSError: cannot be written.
+        """
+        self._made = [p for p in (self.path.parent, *self.path.parents[1:]) if not p.exists()]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+            self._mine = True
+            if self._old.exists() and not self.path.exists():
+                self._old.rename(self.path)  # a writer died between two renames
+            if not (self._keep and self._take_over(recipe)):
+                self._begin(recipe)
+        except BaseException:
+            self.close()
+            raise
+
+    def finish(self, name: str, note: dict[str, Any]) -> None:
+        """Mark a tissue as complete."""
+        self._write(f"{name}.json", note)
+
+    def settle(self, names: Collection[str]) -> zarr.Group:
+        """Take away all that is not part of the store; its root."""
+        for entry in self.folder.iterdir():
+            if entry.name not in names and entry.name != "zarr.json":
+                _remove(entry)
+        return zarr.open_group(self.folder, mode="r+")
+
+    def publish(self) -> None:
+        """Let the folder take the store's name."""
+        if self.path.exists():
+            _remove(self._old)
+            self.path.rename(self._old)
+            try:
+                self.folder.rename(self.path)
+            except OSError:
+                self._old.rename(self.path)
+                raise
+            _remove(self._old)
+        else:
+            self.folder.rename(self.path)
+
+    def close(self) -> int:
+        """Clean up after success or failure; returns how many tissues are left for the next writer."""
+        left = len(self._notes()) if self._mine and self._keep else 0
+        if self._mine and not left:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
+        for parent in self._made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+        return left
+
+    def _take_over(self, recipe: str) -> bool:
+        try:
+            known = json.loads((self.folder / _NOTES / _RECIPE).read_text(encoding="utf-8"))
+            if known != recipe:
+                return False
+            notes = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in self._notes()}
+        except (OSError, ValueError):
+            return False
+        self.finished = {
+            name: note for name, note in notes.items() if (self.folder / name).is_dir()
+        }
+        return True
+
+    def _begin(self, recipe: str) -> None:
+        _remove(self.folder)
+        zarr.open_group(self.folder, mode="w")
+        self._write(_RECIPE, recipe)
+
+    def _notes(self) -> list[Path]:
+        return sorted(p for p in (self.folder / _NOTES).glob("*.json") if p.name != _RECIPE)
+
+    def _write(self, name: str, value: Any) -> None:
+        """Whole or not at all."""
+        notes = self.folder / _NOTES
+        notes.mkdir(exist_ok=True)
+        draft = notes / f"{name}.draft"
+        draft.write_text(json.dumps(value), encoding="utf-8")
+        draft.replace(notes / name)
+
+    def _acquire(self) -> None:
+        if fcntl is None or not self._keep:
+            return
+        self._lock = self._lock_file.open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._lock.fileno()), self._lock_file.stat()):
+                raise BlockingIOError("given up by another process just now")
+        except OSError as error:
+            self._lock.close()
+            self._lock = None
+            raise TissueDataError(
+                f"another process is writing {self.path} at this moment: wait for it or choose another "
+                "path."
+            ) from error
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock_file.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
