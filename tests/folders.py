@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,10 @@ def said(tissue: Tissue) -> tuple[str, ...]:
 def shown(folder: Path) -> list[str]:
     """What a user sees in a folder: finished tissues of an interrupted writer are hidden."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def same_files(one: Path, two: Path) -> bool:
+    """Whether two folders hold the same names and bytes."""
+    left, right = ({p.relative_to(root) for p in root.rglob("*")} for root in (one, two))
+    files = sorted(str(p) for p in left if (one / p).is_file())
+    return left == right and filecmp.cmpfiles(one, two, files, shallow=False)[1:] == ([], [])

@@ -69,9 +69,10 @@ def write_store(
     tissues: Mapping[str, Tissue],
     classes: Sequence[TissueClass] = CLASSES,
     panel: Sequence[Channel] = PANEL,
+    **options: Any,
 ) -> TissueStore:
-    """Write tissues that all have both images, and open them."""
-    with TissueWriter(path, mpp=0.5, classes=classes, panel=panel) as writer:
+    """Write tissues that all have both images unless told otherwise, and open them."""
+    with TissueWriter(path, mpp=0.5, classes=classes, panel=panel, **options) as writer:
         for name, tissue in tissues.items():
             writer.add(name, tissue)
     return TissueStore(path)

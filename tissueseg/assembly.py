@@ -52,7 +52,8 @@ def open_store(config: DictConfig, console: Console) -> TissueStore:
 def open_split(config: DictConfig, store: TissueStore) -> Split:
     """Split a store's tissues as configured."""
     patients = {t: store.entry(t).patient for t in store.tissues}
-    return finish("split", build(config.split), patients=patients)
+    stated = {t: store.entry(t).split for t in store.tissues}
+    return finish("split", build(config.split), patients=patients, stated=stated)
 
 
 def open_data(

@@ -54,6 +54,7 @@ def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
         if refused:
             raise refused[0]
     except (TissuesegError, HydraException, OmegaConfBaseException) as error:
+        _print_notes(error)
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except ValueError as error:
@@ -61,9 +62,16 @@ def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
             raise
         print(f"error: {one_line(error)} Choose one of the group's files.", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _print_notes(error)
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _print_notes(error: BaseException) -> None:
+    """What was added to an error on its way, before the line that says it."""
+    for note in getattr(error, "__notes__", ()):
+        print(f"notice: {note}", file=sys.stderr)
 
 
 def build(config: Any, **given: Any) -> Any:

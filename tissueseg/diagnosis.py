@@ -230,8 +230,8 @@ def _try_tile(
     data = assembly.open_data(config, store, split, encoder.spec)
     preflight.check_against_data(config, data)
     preflight.settle_class_weights(config, data)
-    if silent := data.describe_silent():
-        found.say("one tile", silent, "notice")
+    for line in data.describe_scaling():
+        found.say("one tile", line, "notice")
     module = assembly.build_module(config, encoder, data).eval()
     for line in module.describe()[len(encoder.describe()) :]:
         found.say("decoder", line)

@@ -107,8 +107,8 @@ def _announce(run: Run) -> None:
             "nothing: these scores say what the decoder makes of the image, not what an encoder is worth",
             soft_wrap=True,
         )
-    if silent := run.data.describe_silent():
-        run.console.print(f"[yellow]notice: {silent}", soft_wrap=True)
+    for line in run.data.describe_scaling():
+        run.console.print(f"[yellow]notice: {line}", soft_wrap=True)
 
 
 def _fit(run: Run) -> bool:

@@ -101,7 +101,7 @@ def test_a_side_that_is_only_scored_needs_no_training_tissue(uneven):
 
 
 def test_channels_without_signal_are_told(uneven, tmp_path):
-    assert make(uneven).describe_silent() is None
+    assert make(uneven).describe_scaling() == []
     dark = random_tissue(16, 16).sp * np.array([1, 0], np.uint16)[:, None, None]
     tissues = {
         "a": random_tissue(16, 16),
@@ -109,7 +109,7 @@ def test_channels_without_signal_are_told(uneven, tmp_path):
         "c": random_tissue(16, 16),
     }
     store = write_store(tmp_path / "s.zarr", tissues)
-    said = make(store).describe_silent()
+    (said,) = make(store).describe_scaling()
     assert "CD3 in 1 (b …)" in said
     assert "DAPI" not in said
 

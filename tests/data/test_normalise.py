@@ -143,3 +143,12 @@ def test_it_survives_a_file_that_holds_plain_types_only(store, tmp_path, modalit
     two = Normaliser.from_dict(torch.load(tmp_path / "n.pt", weights_only=True))
     assert one == two
     assert isinstance(two.modality, Modality)
+
+
+def test_published_moments_are_used_as_they_are(tmp_path: Path):
+    moments = {"0.99": {"mean": [1.5, 2.5], "std": [0.5, 0.25]}}
+    store = write_store(tmp_path / "s.zarr", cohort(), moments=moments)
+    published = Normaliser.fit(store, ["a"], SP, Normalisation())
+    assert (published.sp_mean, published.sp_std) == ((1.5, 2.5), (0.5, 0.25))
+    other = Normaliser.fit(store, ["a"], SP, Normalisation(sp_quantile=0.999))
+    assert other.sp_mean != (1.5, 2.5)

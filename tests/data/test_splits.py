@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tissueseg.data.splits import Split, check_split, sequential_split
+from tissueseg.data.splits import Split, check_split, sequential_split, stated_split
 from tissueseg.errors import SplitError
 
 shares = st.floats(0.01, 10)
@@ -101,3 +101,42 @@ def test_leakage_is_caught(planted):
 def test_a_tissue_the_store_does_not_hold_is_named():
     with pytest.raises(SplitError, match=r"split\.val names ghost"):
         check_split(Split(("a",), ("ghost",)), {"a": "a"})
+
+
+FOLDS = {"a": "fold1", "b": "fold2", "c": "fold2", "d": "fold3"}
+
+
+def test_stated_split_follows_the_source():
+    split = stated_split(own_patients_of("abcd"), ["fold2"], ["fold1"], ["fold3"], stated=FOLDS)
+    assert split == Split(("b", "c"), ("a",), ("d",))
+    split = stated_split(
+        own_patients_of("abcd"), ["fold2"], ["fold1"], leave_out=["fold3"], stated=FOLDS
+    )
+    assert split == Split(("b", "c"), ("a",), ())
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        (
+            (["fold1"], ["fold2"]),
+            "tissue d is in 'fold3' of its source, which stands under no side",
+        ),
+        ((["fold1", "fold2"], ["fold2"], ["fold3"]), "stands under train and val"),
+        ((["fold1", "fold2", "fold3"], []), "no tissue on side 'val'"),
+        ((["fold1"], ["fold2"], ["fold9"], ["fold3"]), "no tissue on side 'test'"),
+    ],
+)
+def test_stated_split_that_does_not_cover_the_source_is_refused(sides, said):
+    with pytest.raises(SplitError, match=said):
+        stated_split(own_patients_of("abcd"), *sides, stated=FOLDS)
+
+
+def test_stated_split_may_not_part_a_patient():
+    patients = {"a": "p", "b": "p", "c": "q", "d": "r"}
+    with pytest.raises(SplitError, match="leaked"):
+        stated_split(patients, ["fold2"], ["fold1"], ["fold3"], stated=FOLDS)
+
+
+def own_patients_of(names):
+    return {name: name for name in names}

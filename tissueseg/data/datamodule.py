@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from tissueseg.contracts import Batch, DataSpec, Modality
 from tissueseg.data.dataset import TileDataset, collate
-from tissueseg.data.normalise import Normaliser, silent_channels
+from tissueseg.data.normalise import Normaliser, silent_channels, stated_moments
 from tissueseg.data.sampling import EpochShuffle
 from tissueseg.data.splits import Split
 from tissueseg.data.targets import Targets
@@ -82,14 +82,22 @@ class TissueDataModule(pl.LightningDataModule):
         """Every pixel of the test tissues once."""
         return self._loader(self._datasets["test"])
 
-    def describe_silent(self) -> str | None:
-        """One line on SP channels without signal that are left out somewhere, or None."""
+    def describe_scaling(self) -> list[str]:
+        """What there is to say of SP channels: whose moments scale them, and which are left out."""
+        if "sp" not in self.normaliser.modality.images:
+            return []
+        lines = []
+        if stated_moments(self.store, self.normaliser.normalisation):
+            lines.append(
+                "SP channels are standardised by the moments that the store's source published"
+            )
         used = [tissue for side in self.split for tissue in side]
-        silent = silent_channels(self.store, used, self.normaliser)
-        if not silent:
-            return None
-        parts = (f"{name} in {len(tissues)} ({tissues[0]} …)" for name, tissues in silent.items())
-        return f"SP channels without signal are left out for those tissues: {'; '.join(parts)}"
+        if silent := silent_channels(self.store, used, self.normaliser):
+            parts = (f"{name} in {len(found)} ({found[0]} …)" for name, found in silent.items())
+            lines.append(
+                f"SP channels without signal are left out for those tissues: {'; '.join(parts)}"
+            )
+        return lines
 
     def _dataset(self, side: str) -> TileDataset:
         training = side == "train"

@@ -2,7 +2,8 @@
 
 H&E: RGB / 255, minus mean, over std. SP: clip at the tissue's own quantile, `log1p`, minus the cohort's
 mean, over its std + 1e-8 (the VirTues release's standardisation). An SP channel without signal in a
-tissue is left out there: it reads 0, the cohort's mean, everywhere.
+tissue is left out there: it reads 0, the cohort's mean, everywhere. Where the source publishes the
+cohort's moments, they are used as they are: they belong to the data like a pixel size.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class Normaliser:
         modality: Modality,
         normalisation: Normalisation,
     ) -> Self:
-        """Pool the moments of the training tissues; reads attributes, no pixels."""
+        """Take the moments the store states, or pool the training tissues'; reads no pixels."""
         if "sp" not in modality.images:
             return cls(modality, normalisation)
+        if stated := stated_moments(store, normalisation):
+            return cls(modality, normalisation, tuple(stated["mean"]), tuple(stated["std"]))
         moments = _pooled(store, train, normalisation.sp_quantile)
         mean = moments[0]
         std = np.sqrt(np.maximum(moments[1] - mean**2, 0))
@@ -89,6 +92,13 @@ class Normaliser:
             tuple(stored["sp_mean"]),
             tuple(stored["sp_std"]),
         )
+
+
+def stated_moments(
+    store: TissueStore, normalisation: Normalisation
+) -> dict[str, list[float]] | None:
+    """`mean` and `std` of every SP channel that the store's source published for this quantile."""
+    return store.moments.get(str(normalisation.sp_quantile))
 
 
 def silent_channels(

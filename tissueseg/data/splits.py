@@ -17,7 +17,12 @@ class Split(NamedTuple):
 
 
 def sequential_split(
-    patients: Mapping[str, str], train: float, val: float, test: float = 0.0
+    patients: Mapping[str, str],
+    train: float,
+    val: float,
+    test: float = 0.0,
+    *,
+    stated: Mapping[str, str | None] | None = None,
 ) -> Split:
     """Split tissues in alphabetical order, whole patients at a time.
 
@@ -29,6 +34,7 @@ def sequential_split(
         train: share of the tissues that train.
         val: share that chooses the epoch.
         test: share that is only reported. The three are scaled to sum 1.
+        stated: what the source says of each tissue; of no account here.
 
     Raises:
         SplitError: a side with a share above 0 gets no tissue.
@@ -47,6 +53,45 @@ def sequential_split(
         placed += len(tissues)
     split = Split(*(tuple(side) for side in sides))
     check_split(split, patients, wanted=[side for side, share in shares.items() if share > 0])
+    return split
+
+
+def stated_split(
+    patients: Mapping[str, str],
+    train: Sequence[str],
+    val: Sequence[str],
+    test: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    *,
+    stated: Mapping[str, str | None],
+) -> Split:
+    """Split tissues as their source does: published folds, or a column of its table.
+
+    Args:
+        patients: tissue name -> patient.
+        train: what the source calls the splits or folds that train.
+        val: those that choose the epoch.
+        test: those that are only reported.
+        leave_out: those that are not used.
+        stated: tissue name -> split or fold of the source.
+
+    Raises:
+        SplitError: a tissue of a split that stands nowhere, or an unfit split (see `check_split`).
+    """
+    sides = {"train": train, "val": val, "test": test, "leave_out": leave_out}
+    taken: dict[str, list[str]] = {side: [] for side in sides}
+    for tissue in sorted(patients):
+        places = [side for side, names in sides.items() if stated.get(tissue) in names]
+        if len(places) != 1:
+            found = sorted({str(name) for name in stated.values() if name is not None})
+            raise SplitError(
+                f"split: tissue {tissue} is in {stated.get(tissue)!r} of its source, which stands under "
+                f"{' and '.join(places) or 'no side'}: give each of {found} to one of split.train, val, "
+                "test, leave_out."
+            )
+        taken[places[0]].append(tissue)
+    split = Split(*(tuple(taken[side]) for side in ("train", "val", "test")))
+    check_split(split, patients, wanted=["train", "val", *(["test"] if test else [])])
     return split
 
 
