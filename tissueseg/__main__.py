@@ -7,6 +7,7 @@ COMMANDS = {
     "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
     "evaluate": "a finished run            -> every score again, on any side of the split",
     "doctor": "what train would be given -> what is missing, mismatched or fine",
+    "export": "a store                   -> what napari or spatialdata open",
 }
 
 

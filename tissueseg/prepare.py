@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -11,11 +12,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tissueseg.command import build, run_command
+from tissueseg.command import build, plain, run_command
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
 from tissueseg.store.conversion import convert
 from tissueseg.store.sources.base import Source, gather, name_some
+from tissueseg.store.sources.class_map import ClassMap, MappedSource
+from tissueseg.store.sources.resampling import ResampledSource
 from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore
 
@@ -24,16 +27,14 @@ def prepare(config: DictConfig) -> None:
     """Write every tissue of the source to a store, then say what is in it."""
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
-    if not isinstance(config.out, str) or not isinstance(config.overwrite, bool):
-        raise ConfigError(
-            f"out={config.out}, overwrite={config.overwrite}: wanted a path, and true or false."
-        )
-    source: Source = build(config.source)
+    _check_values(config)
+    class_map = None if config.class_map is None else ClassMap.read(plain(config)["class_map"])
+    source = _source(config, class_map)
     store = convert(
         source,
         config.out,
         overwrite=config.overwrite,
-        recipe=OmegaConf.to_container(config.source),
+        recipe=[plain(config.source), config.mpp, class_map and asdict(class_map)],
         track=_shown,
     )
     console = Console()
@@ -42,6 +43,25 @@ def prepare(config: DictConfig) -> None:
         console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
     console.print(store_table(store), class_table(store))
     print(f"wrote {len(store.tissues)} tissues to {config.out}")
+
+
+def _check_values(config: DictConfig) -> None:
+    for key in ("out", "source.path"):
+        if not isinstance(value := OmegaConf.select(config, key), str) or not value:
+            raise ConfigError(f"{key}={value}: wanted a path.")
+    for key in ("overwrite", "check"):
+        if not isinstance(config[key], bool):
+            raise ConfigError(f"{key}={config[key]}: wanted true or false.")
+
+
+def _source(config: DictConfig, class_map: ClassMap | None) -> Source:
+    """The source, its classes mapped and its tissues resampled as asked for."""
+    source: Source = build(config.source)
+    if class_map is not None:
+        source = MappedSource(source, class_map)
+    if config.mpp is not None:
+        source = ResampledSource(source, config.mpp)
+    return source
 
 
 def weak_channels(store: TissueStore) -> Iterator[str]:

@@ -12,9 +12,10 @@ import pytest
 from tissueseg.command import run_command
 from tissueseg.doctor import doctor
 from tissueseg.evaluate import evaluate
+from tissueseg.prepare import prepare
 from tissueseg.train import train
 
-JOBS = {"train": train, "evaluate": evaluate, "doctor": doctor}
+JOBS = {"prepare": prepare, "train": train, "evaluate": evaluate, "doctor": doctor}
 
 
 class Result(NamedTuple):

@@ -24,7 +24,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run_here(folder: Any, where: Path, **changes: Any) -> None:
     """The command's job without the start of a process."""
     source = {"_target_": "tissueseg.store.sources.folder.FolderSource", "path": str(folder.path)}
-    config = {"source": source | {"description": None}, "out": str(where), "overwrite": False}
+    given = {"out": str(where), "overwrite": False, "check": False, "mpp": None, "class_map": None}
+    config = given | {"source": source | {"description": None}}
     prepare(OmegaConf.create(config | changes))
 
 

@@ -12,6 +12,7 @@ from tissueseg.errors import TissueDataError
 from tissueseg.store.planes import LazyTissue, Planes, Tissue
 
 _SHOWN = 5
+_LONGEST_NAME = 200  # bytes; file systems take 255, and a note's name is longer
 _HIGHEST_ID = 2**31 - 1  # instances are stored as int32
 
 
@@ -27,6 +28,12 @@ def check_classes(classes: Sequence[TissueClass]) -> None:
         raise TissueDataError(f"class names are not unique: {names}. Rename or merge them.")
     if wrong := [c.color for c in classes if not re.fullmatch("#[0-9a-fA-F]{6}", c.color)]:
         raise TissueDataError(f"class colours are {wrong}, wanted '#rrggbb'.")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a tissue may be called so: nothing that leads to another folder, or cannot be shown."""
+    unsafe = set(name) & set("/\\\0") or name.startswith((".", "_")) or not name.isprintable()
+    return bool(name) and not unsafe and len(name.encode()) <= _LONGEST_NAME
 
 
 def check_tissue(name: str, tissue: LazyTissue, images: Sequence[str]) -> None:
@@ -102,15 +109,15 @@ def check_sizes(name: str, planes: Planes | Tissue) -> None:
     shapes |= {"instance mask": planes.instances.shape, "class mask": planes.classes.shape}
     for what, shape in shapes.items():
         if shape != wanted:
-            ratio = _ratio(shape, wanted)
+            ratio = size_ratio(shape, wanted)
             raise TissueDataError(
                 f"tissue {name}: {what} is {shape}, but the {image} is {wanted} (height, width{ratio}): "
                 "crop or resample so that they are co-registered."
             )
 
 
-def _ratio(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """How many times larger, where both sides say the same."""
+def size_ratio(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """`, 2 : 1` where both sides are as many times larger, for messages on sizes that differ."""
     if len(shape) != 2 or not all((*shape, *wanted)):
         return ""
     high, wide = (got / want for got, want in zip(shape, wanted, strict=True))

@@ -19,7 +19,7 @@ import zarr
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.errors import TissueDataError, TissuesegError
 from tissueseg.store import layout
-from tissueseg.store.checks import check_classes, check_tissue
+from tissueseg.store.checks import check_classes, check_tissue, is_plain_name
 from tissueseg.store.files import record, stamp
 from tissueseg.store.ingest import StoreHeader, ingest
 from tissueseg.store.planes import LazyTissue
@@ -107,8 +107,7 @@ class TissueWriter:
 
     def _check_name(self, name: str) -> None:
         taken = any(entry.name == name for entry in self._entries)
-        plain = name and not set(name) & set("/\\\0") and not name.startswith((".", "_"))
-        if taken or not plain or not name.isprintable() or len(name.encode()) > 200:
+        if taken or not is_plain_name(name):
             raise TissueDataError(
                 f"tissue name {name!r} is taken or not a plain file name: rename it."
             )

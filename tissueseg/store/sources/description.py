@@ -18,9 +18,8 @@ import yaml
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError
 from tissueseg.store.sources.channels import ChannelList
+from tissueseg.store.sources.claims import COARSEST_MPP
 from tissueseg.store.sources.readers import IMAGE_SUFFIXES, MASK_SUFFIXES, TABLE_SUFFIXES
-
-COARSEST_MPP = 20.0  # µm/px at which no cell is left to see: a value above is in other units
 
 _COLORS = ("#000000", "#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#46f0f0")
 _COLORS += ("#f032e6", "#bcf60c", "#fabebe", "#008080", "#e6beff", "#9a6324", "#800000", "#808000")
@@ -67,15 +66,11 @@ def read_description(path: Path) -> Description:
     Raises:
         ConfigError: one line with file, key, what stands there and what to write.
     """
-    try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
     known = ("mpp", "images", "masks", "classes", "channels", "patient", "tissues", "untyped")
-    top = Section(value, str(path), known)
+    top = open_description(path, known)
     masks = Section(top.get("masks", dict), top.at("masks"), _MASKS)
     instances = masks.require_pattern("instances", MASK_SUFFIXES)
-    types = _type_table(masks)
+    types = parse_types(masks)
     class_image = masks.pattern("classes", MASK_SUFFIXES, None)
     if types and class_image:
         raise ConfigError(f"{masks.where} gives both `classes` and `types`: keep one of them.")
@@ -88,10 +83,10 @@ def read_description(path: Path) -> Description:
         raise ConfigError(
             f"{masks.at('instances')} is {instances!r}, which is the image: name the mask."
         )
-    classes, type_ids = _classes(top, needed=bool(types or class_image))
+    classes, type_ids = parse_classes(top, needed=bool(types or class_image))
     channels = top.get("channels", (list, dict), None)
     return Description(
-        mpp=_mpp(top),
+        mpp=parse_mpp(top),
         images=images,
         instances=instances,
         class_image=class_image,
@@ -100,10 +95,19 @@ def read_description(path: Path) -> Description:
         classes=classes,
         type_ids=type_ids,
         channels=ChannelList.parse(channels if "sp" in images else None, top.at("channels")),
-        patient=_patient(top),
+        patient=parse_patient(top),
         tissues=top.texts("tissues") or None,
         untyped=top.choice("untyped", ("error", "ignore")),
     )
+
+
+def open_description(path: Path, known: Collection[str]) -> Section:
+    """The YAML of a description, whose keys are among the known ones."""
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+    return Section(value, str(path), known)
 
 
 class Section:
@@ -183,7 +187,8 @@ _KINDS = {str: "text", list: "a list", dict: "keys with values", float: "a numbe
 _MASKS = ("instances", "classes", "types", "ignore")
 
 
-def _mpp(top: Section) -> float | None:
+def parse_mpp(top: Section) -> float | None:
+    """µm per pixel; None: stated as unknown."""
     mpp = top.get("mpp", (float, int, str))
     if mpp == UNKNOWN:
         return None
@@ -203,21 +208,23 @@ def _images(top: Section) -> dict[str, str]:
     return given
 
 
-def _type_table(masks: Section) -> TypeTable | None:
+def parse_types(masks: Section, need_file: bool = True) -> TypeTable | None:
+    """The table of types and its columns; its `file` may be "" where something else names it."""
     value = masks.get("types", (str, dict), None)
     if value is None:
         return None
     given = value if isinstance(value, dict) else {"file": value}
     table = Section(given, masks.at("types"), ("file", "id", "type", "untyped"))
+    default = () if need_file else (None,)
     return TypeTable(
-        table.require_pattern("file", TABLE_SUFFIXES),
+        table.pattern("file", TABLE_SUFFIXES, *default) or "",
         table.get("id", str, "id"),
         table.get("type", str, "type"),
         table.texts("untyped"),
     )
 
 
-def _classes(top: Section, needed: bool) -> tuple[tuple[TissueClass, ...], dict[str, int]]:
+def parse_classes(top: Section, needed: bool) -> tuple[tuple[TissueClass, ...], dict[str, int]]:
     """The class table, and every word a table of types may use for a class."""
     default = () if needed else (["background", "nucleus"],)
     value, where = top.get("classes", list, *default), top.at("classes")
@@ -252,7 +259,8 @@ def _class(position: int, section: Section) -> TissueClass:
     return TissueClass(position, section.get("name", str), color)
 
 
-def _patient(top: Section) -> re.Pattern[str] | None:
+def parse_patient(top: Section) -> re.Pattern[str] | None:
+    """The expression that finds the patient in an id."""
     value = top.get("patient", str, None)
     try:
         return re.compile(value) if value is not None else None

@@ -36,6 +36,7 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.checks import is_plain_name, size_ratio
 from tissueseg.store.planes import Tissue
 from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.channels import DNA_UNIPROT
@@ -118,6 +119,10 @@ class FolderSource:
 
     def _take(self, found: tuple[str, ...], pattern: str) -> tuple[str, ...]:
         wanted = self._about.tissues
+        if unsafe := [t for t in wanted or () if not is_plain_name(t)]:
+            raise ConfigError(
+                f"{self._described}: tissues lists {unsafe[0]!r}, wanted ids: plain names without a path."
+            )
         if not found:
             raise TissueDataError(f"no file in {self.path} fits {pattern!r}: mend path or pattern.")
         if strange := [tissue for tissue in wanted or () if tissue not in found]:
@@ -226,9 +231,10 @@ class FolderSource:
         path = self._file(pattern, tissue)
         mask = read_mask(path, name)
         if mask.shape != instances.shape:
+            ratio = size_ratio(mask.shape, instances.shape)
             raise TissueDataError(
                 f"tissue {tissue}: {path} is {mask.shape}, but the instance mask is {instances.shape} "
-                "(height, width): crop or resample so that they are co-registered."
+                f"(height, width{ratio}): crop or resample so that they are co-registered."
             )
         return mask
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import difflib
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import cv2
 import numpy as np
@@ -123,7 +123,7 @@ def read_types(path: Path, table: TypeTable, type_ids: dict[str, int]) -> dict[i
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            return _parse_types(path, file.read().splitlines(), table, type_ids)
+            return _parse_types(path, file, table, type_ids)
         except (csv.Error, UnicodeDecodeError) as error:
             raise TissueDataError(f"{path} cannot be read as a table: {error}.") from error
 
@@ -141,12 +141,12 @@ def _indexed(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse_types(
-    path: Path, lines: list[str], table: TypeTable, type_ids: dict[str, int]
+    path: Path, file: TextIO, table: TypeTable, type_ids: dict[str, int]
 ) -> dict[int, int]:
-    header = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=max(",;\t", key=header.count))
-    columns = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = columns
+    header = file.readline()
+    file.seek(0)
+    rows = csv.reader(file, delimiter=max(",;\t", key=header.count))
+    columns = [name.strip() for name in next(rows, [])]
     if missing := [name for name in (table.id, table.type) if name not in columns]:
         raise TissueDataError(
             f"{path} has columns {columns}, but the description wants {missing}: set masks.types.id and "
@@ -154,12 +154,16 @@ def _parse_types(
         )
     known = dict.fromkeys((*_UNTYPED, *table.untyped), 0) | type_ids
     types: dict[int, int] = {}
-    for line, row in enumerate(rows, start=2):
-        instance = _integer(row[table.id])
+    places = columns.index(table.id), columns.index(table.type)
+    for row in rows:  # of a table that may list every cell of a slide, with all that was measured
+        if not row:
+            continue
+        word, value = (row[place] if place < len(row) else "" for place in places)
+        instance, line = _integer(word), rows.line_num
         if instance is None or instance in types:
             what = "is given twice" if instance is not None else "is no integer"
-            raise TissueDataError(f"{path} line {line}: instance id {row[table.id]!r} {what}.")
-        types[instance] = _class_id(path, line, (row[table.type] or "").strip(), known)
+            raise TissueDataError(f"{path} line {line}: instance id {word!r} {what}.")
+        types[instance] = _class_id(path, line, value.strip(), known)
     return {instance: c for instance, c in types.items() if c}
 
 

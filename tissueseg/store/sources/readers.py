@@ -6,16 +6,17 @@ whatever could change the meaning of a pixel is refused here, with the file's na
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from tissueseg.errors import TissueDataError, TissuesegError
+from tissueseg.errors import TissueDataError
+from tissueseg.store.sources.claims import read_claims
+from tissueseg.store.sources.tiff import reading
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -102,30 +103,28 @@ def read_header(path: Path) -> Raster:
     """Channel names and µm/px a file claims, without its pixels."""
     if not path.name.lower().endswith(TIFF_SUFFIXES):
         return Raster(np.empty(0), "")
-    with _reading(path), tifffile.TiffFile(path) as file:
-        return Raster(np.empty(0), "", *_claims(file))
+    with reading(path), tifffile.TiffFile(path) as file:
+        return Raster(np.empty(0), "", *read_claims(file))
 
 
 def _read(path: Path, name: str = "", palette: bool = True) -> Raster:
+    raster = _decode(path, name, palette)
+    if raster.data.size == 0:
+        raise TissueDataError(
+            f"{path} has shape {raster.data.shape}: it holds no pixels. Save the image again."
+        )
+    return raster
+
+
+def _decode(path: Path, name: str, palette: bool) -> Raster:
     suffix = path.suffix.lower()
-    with _reading(path):
+    with reading(path):
         if suffix in ARRAY_SUFFIXES:
             data = _read_array(path, name)
             return Raster(data, _array_axes(data.shape))
         if suffix in TIFF_SUFFIXES:
             return _read_tiff(path, palette)
         return _read_picture(path, palette)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except TissuesegError:
-        raise
-    except Exception as error:  # decoders raise anything at all on broken files
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise TissueDataError(f"{path} cannot be read, is it damaged? ({reason})") from error
 
 
 def _read_array(path: Path, name: str) -> np.ndarray:
@@ -190,31 +189,7 @@ def _read_tiff(path: Path, palette: bool) -> Raster:
         )
         if raw_ycbcr or (photometric == photometrics.PALETTE and palette):
             return _read_picture(path, palette)
-        return Raster(series.asarray(), series.axes, *_claims(file))
-
-
-def _claims(file: tifffile.TiffFile) -> tuple[tuple[str, ...] | None, float | None]:
-    """Channel names and µm/px, from OME-XML or ImageJ labels."""
-    if file.ome_metadata:
-        image = _first(tifffile.xml2dict(file.ome_metadata)["OME"].get("Image", {}))
-        pixels = image.get("Pixels", {})
-        names = [channel.get("Name") for channel in _all(pixels.get("Channel", []))]
-        micrometre = pixels.get("PhysicalSizeXUnit", "µm") in ("µm", "um", "micron")
-        size = pixels.get("PhysicalSizeX") if micrometre else None
-        return _names(names), float(size) if size else None
-    return _names((file.imagej_metadata or {}).get("Labels", [])), None
-
-
-def _names(names: Sequence[Any]) -> tuple[str, ...] | None:
-    return tuple(str(n) for n in names) if names and all(n is not None for n in names) else None
-
-
-def _all(node: Any) -> list[Any]:
-    return node if isinstance(node, list) else [node]
-
-
-def _first(node: Any) -> Any:
-    return _all(node)[0]
+        return Raster(series.asarray(), series.axes, *read_claims(file))
 
 
 def _channel_first(path: Path, raster: Raster, channels: int | None) -> np.ndarray:

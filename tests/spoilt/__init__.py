@@ -1,0 +1,1 @@
+"""Input that a lab may hand to `prepare` by mistake, and what must be said of it."""

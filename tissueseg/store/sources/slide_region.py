@@ -1,0 +1,171 @@
+"""One region of a whole slide as a tissue: pixels of its TIFFs, and classes from a table of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from tissueseg.contracts import IGNORE
+from tissueseg.errors import TissueDataError
+from tissueseg.store.counting import first_pixels
+from tissueseg.store.planes import Planes, Window
+from tissueseg.store.sources.base import Notices
+from tissueseg.store.sources.masks import SCATTERED, check_not_classes
+from tissueseg.store.sources.regions import Region
+from tissueseg.store.sources.slides import Slide
+from tissueseg.store.sources.tiff import TiffImage
+
+_DENSE = 2**26  # highest id for which a table with a place for every id is made
+_FEW_IDS = 40  # in a window, that may be classes instead of cells
+_PIECES = 10  # of so few ids that cells cut by a window's edge do not explain
+
+
+class CellClasses:
+    """Classes of the cells of one slide.
+
+    Args:
+        types: id -> class id, of cells whose class is known.
+    """
+
+    def __init__(self, types: Mapping[int, int]) -> None:
+        types = {i: c for i, c in types.items() if i <= np.iinfo(np.int64).max}
+        ids = np.fromiter(types.keys(), np.int64, len(types))
+        order = np.argsort(ids)
+        self._ids = ids[order]
+        self._classes = np.fromiter(types.values(), np.uint8, len(types))[order]
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Class ids of some cells, 0 where they are not known."""
+        if not self._ids.size:
+            return np.zeros(ids.shape, np.uint8)
+        place = np.searchsorted(self._ids, ids).clip(max=self._ids.size - 1)
+        return np.where(self._ids[place] == ids, self._classes[place], 0).astype(np.uint8)
+
+
+@dataclass
+class SlideRegion:
+    """Reads windows of a region; see `tissueseg.store.planes.LazyTissue`."""
+
+    region: Region
+    slide: Slide
+    tiffs: Mapping[str, TiffImage]  # he, sp, labels
+    channels: Sequence[int]  # of the SP image, those to take
+    cells: CellClasses | None  # None: all cells are of class 1
+    ignore_untyped: bool
+    clips: Mapping[str, Sequence[float]] = field(default_factory=dict)  # a slide states none
+    _untyped: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.region.window.height, self.region.window.width
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Which of `he` and `sp` it has."""
+        return tuple(kind for kind in ("he", "sp") if kind in self.tiffs)
+
+    @property
+    def patient(self) -> str:
+        """Of the slide."""
+        return self.slide.patient
+
+    @property
+    def split(self) -> str | None:
+        """Of the slide."""
+        return self.slide.split
+
+    @property
+    def notices(self) -> Mapping[str, int]:
+        """What was changed; complete after the last window."""
+        notices = Notices()
+        notices.count(
+            "alpha channel of H&E dropped", int("he" in self.tiffs and self._he.channels > 3)
+        )
+        if "sp" in self.tiffs and (dtype := self.tiffs["sp"].dtype) != stored_type(dtype):
+            notices.count(f"SP intensities converted from {dtype} to {stored_type(dtype)}")
+        notices.count("{n} instances without class take class 255", self._untyped.size)
+        return notices.found
+
+    def read(self, window: Window) -> Planes:
+        """Pixels of a window."""
+        height, width = self.shape
+        y, x = window.y + self.region.window.y, window.x + self.region.window.x
+        if min(window) < 0 or window.y + window.height > height or window.x + window.width > width:
+            raise TissueDataError(
+                f"tissue {self.region.tissue} is {self.shape} (height, width), which does not hold "
+                f"{window}."
+            )
+        place = window._replace(y=y, x=x)
+        instances = read_labels(self.tiffs["labels"], place)
+        he = self._he.read(place)[:3] if "he" in self.tiffs else None
+        return Planes(instances, self._classify(instances), he, self._read_sp(place))
+
+    @property
+    def _he(self) -> TiffImage:
+        return self.tiffs["he"]
+
+    def _read_sp(self, place: Window) -> np.ndarray | None:
+        if "sp" not in self.tiffs:
+            return None
+        image = self.tiffs["sp"]
+        return image.read(place, self.channels).astype(stored_type(image.dtype), copy=False)
+
+    def _classify(self, instances: np.ndarray) -> np.ndarray:
+        if self.cells is None:
+            return (instances > 0).astype(np.uint8)
+        ids, _ = first_pixels(instances)
+        classes = self.cells.of(ids)
+        if self.ignore_untyped:
+            self._untyped = np.union1d(self._untyped, ids[classes == 0])
+            classes[classes == 0] = IGNORE
+        return _paint(instances, ids, classes)
+
+
+def stored_type(dtype: np.dtype) -> np.dtype:
+    """The store's type for SP intensities; unlike values, a header is the same for all windows."""
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    return dtype if dtype in (np.uint8, np.uint16) else np.dtype(np.float32)
+
+
+def read_labels(image: TiffImage, window: Window) -> np.ndarray:
+    """Instances of a window, (h, w) integers.
+
+    Raises:
+        TissueDataError: numbers that are not whole, or a class image or foreground mask.
+    """
+    labels = image.read(window)[0]
+    if labels.dtype.kind == "f":
+        whole = np.isfinite(labels) & (labels == np.rint(labels))
+        if not whole.all():
+            raise TissueDataError(
+                f"{image.path} holds {labels[~whole][0]:g}, wanted whole numbers as ids of instances."
+            )
+        labels = labels.astype(np.int64)  # went through a float image
+    labels = labels.astype(np.uint8) if labels.dtype == bool else labels
+    ids, _ = first_pixels(labels)
+    if 0 < ids.size <= _FEW_IDS:
+        pieces = cv2.connectedComponents((labels > 0).astype(np.uint8))[0] - 1
+        if pieces > max(_PIECES, SCATTERED * ids.size):
+            check_not_classes(labels, image.path)
+    return labels
+
+
+def _paint(instances: np.ndarray, ids: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Give every pixel the class of its instance.
+
+    Args:
+        instances: (h, w) integers.
+        ids: all that are > 0 in it, ascending.
+        classes: of these.
+    """
+    if ids.size and ids[-1] < _DENSE and instances.min() >= 0:
+        table = np.zeros(ids[-1] + 1, np.uint8)
+        table[ids] = classes
+        return table[instances]
+    known, painted = np.append(0, ids), np.append(0, classes).astype(np.uint8)
+    return painted[np.searchsorted(known, instances)]

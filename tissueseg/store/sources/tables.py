@@ -1,0 +1,223 @@
+"""Tables as columns, from csv, tsv and Parquet; what is wrong is said with file, column and line.
+
+Parquet needs pyarrow, which only some labs' data ask for: it is imported when such a file is opened.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tissueseg.errors import ConfigError, TissueDataError
+
+INDEX = "__index_level_0__"
+"""Column under which pandas saves an index that has no name."""
+
+_BATCH = 65_536  # rows of a large table in memory at once
+_EMPTY = ("", "NA", "NaN", "nan", "None", "null")
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a file, or of a part of it."""
+
+    path: Path
+    columns: Mapping[str, Sequence[Any]]
+    lines: Sequence[int]  # of each row in a text file; its number in a Parquet file
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def where(self, row: int) -> str:
+        """File and line, for messages."""
+        return f"{self.path} {'row' if _is_parquet(self.path) else 'line'} {self.lines[row]}"
+
+    def column(self, *names: str) -> Sequence[Any]:
+        """The first column there is of some names.
+
+        Raises:
+            TissueDataError: none of them.
+        """
+        for name in names:
+            if name in self.columns:
+                return self.columns[name]
+        raise _missing(self.path, names[:1], list(self.columns))
+
+    def texts(self, *names: str) -> list[str]:
+        """A column as text, "" where it is empty."""
+        return ["" if _is_empty(v) else str(v).strip() for v in self.column(*names)]
+
+    def integers(self, *names: str) -> list[int]:
+        """A column of whole numbers."""
+        return [self._whole(value, row, names[0]) for row, value in enumerate(self.column(*names))]
+
+    def numbers(self, *names: str) -> list[float]:
+        """A column of numbers, NaN where it is empty."""
+        return [self._number(value, row, names[0]) for row, value in enumerate(self.column(*names))]
+
+    def flags(self, *names: str) -> list[bool | None]:
+        """A column of yes and no (1 and 0, true and false), None where it is empty."""
+        return [self._flag(value, row, names[0]) for row, value in enumerate(self.column(*names))]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One mapping of column -> value for each row."""
+        for row in range(len(self)):
+            yield {name: values[row] for name, values in self.columns.items()}
+
+    def _number(self, value: Any, row: int, name: str) -> float:
+        if _is_empty(value):
+            return float("nan")
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise TissueDataError(
+                f"{self.where(row)}: {name} is {value!r}, wanted a number."
+            ) from error
+
+    def _whole(self, value: Any, row: int, name: str) -> int:
+        number = self._number(value, row, name)
+        if not number.is_integer():  # neither are NaN and infinity
+            raise TissueDataError(f"{self.where(row)}: {name} is {value!r}, wanted a whole number.")
+        return int(number)
+
+    def _flag(self, value: Any, row: int, name: str) -> bool | None:
+        if isinstance(value, bool) or _is_empty(value):
+            return None if _is_empty(value) else bool(value)
+        word = f"{value:g}" if isinstance(value, int | float) else str(value).strip().lower()
+        if word.removesuffix(".0") not in _FLAGS:
+            raise TissueDataError(f"{self.where(row)}: {name} is {value!r}, wanted 1 or 0.")
+        return _FLAGS[word.removesuffix(".0")]
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
+    """Read a table.
+
+    Args:
+        path: csv with commas, semicolons or tabs, tsv, or Parquet.
+        columns: only these; None: all.
+
+    Raises:
+        TissueDataError: missing, damaged, ragged, or without one of the columns.
+    """
+    parts = list(read_batches(path, columns))
+    if len(parts) == 1:
+        return parts[0]
+    names = list(parts[0].columns)
+    joined = {name: [v for part in parts for v in part.columns[name]] for name in names}
+    return Table(path, joined, [line for part in parts for line in part.lines])
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Table]:
+    """Read a table in parts of some thousand rows, at least one; see `read_table`."""
+    if not path.is_file():
+        raise TissueDataError(f"{path} is missing: add it.")
+    try:
+        if _is_parquet(path):
+            yield from _read_parquet(path, columns)
+        else:
+            yield _read_text(path, columns)
+    except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, TissueDataError | ConfigError):
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise TissueDataError(f"{path} cannot be read as a table: {reason}.") from error
+
+
+def column_names(path: Path) -> tuple[str, ...]:
+    """Names of the columns of a table."""
+    if _is_parquet(path) and path.is_file():
+        read_parquet_schema = _parquet().read_schema
+        try:
+            return tuple(read_parquet_schema(path).names)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise TissueDataError(f"{path} cannot be read as a table: {reason}.") from error
+    return tuple(read_table(path).columns)
+
+
+def plain_id(value: str, where: str) -> str:
+    """A tissue id of a table, which becomes part of a file name.
+
+    Raises:
+        TissueDataError: empty, or it could lead out of the folder.
+    """
+    if not value or value.startswith(".") or ".." in value or not value.isprintable():
+        raise TissueDataError(f"{where}: {value!r} is no plain tissue id: rename it.")
+    if "/" in value or "\\" in value:
+        raise TissueDataError(f"{where}: {value!r} is a path, wanted a plain tissue id: rename it.")
+    return value
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _is_empty(value: Any) -> bool:
+    missing = value is None or (isinstance(value, float) and value != value)  # NaN is not itself
+    return missing or (isinstance(value, str) and value.strip() in _EMPTY)
+
+
+def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Table]:
+    parquet = _parquet()
+    with parquet.ParquetFile(path) as file:
+        found = file.schema_arrow.names
+        _check_columns(path, columns, found)
+        names = list(found if columns is None else columns)
+        first = 1
+        for batch in file.iter_batches(_BATCH, columns=names):
+            lines = range(first, first + batch.num_rows)
+            yield Table(path, {name: batch.column(name).to_pylist() for name in names}, lines)
+            first += batch.num_rows
+        if first == 1:
+            yield Table(path, {name: [] for name in names}, ())
+
+
+def _parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ConfigError(
+            "reading Parquet tables needs pyarrow, which is not installed: "
+            "pip install 'tissueseg[spora]'."
+        ) from error
+    return parquet
+
+
+def _read_text(path: Path, columns: Sequence[str] | None) -> Table:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+        file.seek(0)
+        reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+        found = [name.strip() for name in next(reader, [])]
+        _check_columns(path, columns, found)
+        rows, lines = [], []
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(found):
+                raise TissueDataError(
+                    f"{path} line {reader.line_num} has {len(row)} values, but {len(found)} columns "
+                    f"{found[:8]}: mend the line."
+                )
+            rows.append(row)
+            lines.append(reader.line_num)
+    wanted = found if columns is None else columns
+    return Table(path, {n: [row[found.index(n)] for row in rows] for n in wanted}, lines)
+
+
+def _check_columns(path: Path, columns: Sequence[str] | None, found: Sequence[str]) -> None:
+    if not any(found):
+        raise TissueDataError(f"{path} is empty, wanted a header with names of columns.")
+    if twice := sorted({name for name in found if list(found).count(name) > 1}):
+        raise TissueDataError(f"{path} has the columns {twice} twice: rename one of each.")
+    if missing := [name for name in columns or () if name not in found]:
+        raise _missing(path, missing, found)
+
+
+def _missing(path: Path, missing: Sequence[str], found: Sequence[str]) -> TissueDataError:
+    listed = ", ".join(found[:20]) + (" …" if len(found) > 20 else "")
+    return TissueDataError(f"{path} has no column {', '.join(missing)}; it has {listed}.")
