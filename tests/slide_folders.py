@@ -16,8 +16,8 @@ import yaml
 
 from tissueseg.errors import TissuesegError
 from tissueseg.store.planes import LazyTissue, Planes, Window, whole
+from tissueseg.store.reading.tiff import TiffImage
 from tissueseg.store.sources.orion import OrionSource
-from tissueseg.store.sources.tiff import TiffImage
 
 CHANNELS = ("DNA", "CD3", "CD8", "CD20", "panCK")
 TYPES = ("tumor", "T_h", "T_tox", "unclear")  # of cells, by id; every fifth is in no table

@@ -16,9 +16,9 @@ from tissueseg.command import build, plain, run_command
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
 from tissueseg.store.conversion import convert
+from tissueseg.store.shaping.class_map import ClassMap, MappedSource
+from tissueseg.store.shaping.resampling import ResampledSource
 from tissueseg.store.sources.base import Source, gather, name_some
-from tissueseg.store.sources.class_map import ClassMap, MappedSource
-from tissueseg.store.sources.resampling import ResampledSource
 from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore
 

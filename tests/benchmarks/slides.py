@@ -40,7 +40,10 @@ def write_slide(folder: Path, side_px: int, channels: int) -> None:
     )
     tifffile.imwrite(
         folder / "slide.labels.tif",
-        (_encode(_labels(drawn[(y * 7 + x) % VARIANTS].instances, y * grid + x)) for y, x in np.ndindex(grid, grid)),
+        (
+            _encode(_labels(drawn[(y * 7 + x) % VARIANTS].instances, y * grid + x))
+            for y, x in np.ndindex(grid, grid)
+        ),
         shape=shape[1:],
         dtype=np.int32,
         **written,

@@ -1,7 +1,8 @@
 """A whole slide into a store: MB/s against a plain copy in the same run, and peak memory.
 
-`pytest -m benchmark tests/benchmarks/test_ingest.py -s` takes a slide of 20 000 × 20 000 px with 16 channels
-(12.8 GB of pixels; some 15 GB of disk for a while); TISSUESEG_SLIDE_PX makes it smaller or larger.
+`pytest -m benchmark tests/benchmarks/test_ingest.py -s` takes a slide of 20 000 × 20 000 px with 16
+channels (12.8 GB of pixels; some 15 GB of disk for a while); TISSUESEG_SLIDE_PX and
+TISSUESEG_SLIDE_CHANNELS make it smaller or larger.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ def test_slide_against_a_plain_copy(tmp_path: Path) -> None:
     for name, job in jobs.items():
         cost = run(*job, cwd=tmp_path)
         rate[name] = megabytes / cost.seconds
-        print(f"{name:<30} {cost.seconds:7.1f} s {rate[name]:7.0f} MB/s  {cost.peak_gib:5.2f} GiB", end="")
-        print(f"  {rate[name] / next(iter(rate.values())):.2f} × the copy")
+        share = rate[name] / next(iter(rate.values()))
+        print(
+            f"{name:<30} {cost.seconds:7.1f} s {rate[name]:7.0f} MB/s {cost.peak_gib:5.2f} GiB  "
+            f"{share:.2f} × the copy"
+        )
         shutil.rmtree(tmp_path / "copy.zarr", ignore_errors=True)

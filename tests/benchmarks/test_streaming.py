@@ -10,8 +10,7 @@ import pytest
 import zarr
 
 from tissueseg.contracts import Channel, TissueClass
-from tissueseg.store.planes import Tissue
-from tissueseg.store.planes import Window
+from tissueseg.store.planes import Tissue, Window
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 

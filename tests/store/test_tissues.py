@@ -18,8 +18,7 @@ from ome_zarr_models.v05 import Image, ImageLabel, Labels
 
 from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
-from tissueseg.store.planes import Tissue
-from tissueseg.store.planes import Window
+from tissueseg.store.planes import Tissue, Window
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 

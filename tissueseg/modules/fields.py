@@ -7,8 +7,8 @@ import numpy as np
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.modules.panels import Panel, composite
 from tissueseg.store.layout import CLASSES, INSTANCES
-from tissueseg.store.statistics import clip_statistics
 from tissueseg.store.planes import Window
+from tissueseg.store.statistics import clip_statistics
 from tissueseg.store.tissues import TissueStore
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.reading.tables import Table, read_batches
 from tissueseg.store.sources.description import Section, parse_classes
-from tissueseg.store.sources.tables import Table, read_batches
 
 TISSUE, CELL = "tissue_id", "cell_id"
 

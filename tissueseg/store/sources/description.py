@@ -17,9 +17,9 @@ import yaml
 
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError
+from tissueseg.store.reading.claims import COARSEST_MPP
+from tissueseg.store.reading.rasters import IMAGE_SUFFIXES, MASK_SUFFIXES, TABLE_SUFFIXES
 from tissueseg.store.sources.channels import ChannelList
-from tissueseg.store.sources.claims import COARSEST_MPP
-from tissueseg.store.sources.readers import IMAGE_SUFFIXES, MASK_SUFFIXES, TABLE_SUFFIXES
 
 _COLORS = ("#000000", "#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#46f0f0")
 _COLORS += ("#f032e6", "#bcf60c", "#fabebe", "#008080", "#e6beff", "#9a6324", "#800000", "#808000")

@@ -38,6 +38,7 @@ from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.checks import is_plain_name, size_ratio
 from tissueseg.store.planes import Tissue
+from tissueseg.store.reading.rasters import read_he, read_header, read_mask, read_sp
 from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.channels import DNA_UNIPROT
 from tissueseg.store.sources.description import read_description
@@ -49,7 +50,6 @@ from tissueseg.store.sources.masks import (
     type_by_image,
     type_by_table,
 )
-from tissueseg.store.sources.readers import read_he, read_header, read_mask, read_sp
 
 _MPP_TOLERANCE = 0.02  # relative; headers round
 

@@ -11,8 +11,8 @@ import numpy as np
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.planes import Planes, Window
+from tissueseg.store.reading.claims import COARSEST_MPP
 from tissueseg.store.sources.base import Notices
-from tissueseg.store.sources.claims import COARSEST_MPP
 
 _SHOWN = 5
 

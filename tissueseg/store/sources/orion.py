@@ -36,6 +36,7 @@ from types import MappingProxyType
 
 from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.reading.tiff import TiffImage
 from tissueseg.store.sources.base import Notices, gather, name_some
 from tissueseg.store.sources.channels import DNA_UNIPROT
 from tissueseg.store.sources.masks import read_types
@@ -43,7 +44,6 @@ from tissueseg.store.sources.regions import Region, cut, holds_cells
 from tissueseg.store.sources.slide_checks import check_slide, common_mpp, find_mpp
 from tissueseg.store.sources.slide_region import CellClasses, SlideRegion
 from tissueseg.store.sources.slides import IMAGES, Slide, find_slides, read_slides
-from tissueseg.store.sources.tiff import TiffImage
 
 _TIFFS = (*IMAGES, "labels")
 _OPEN_SLIDES = 2  # whose files are kept open: regions of a slide come one after the other

@@ -12,9 +12,9 @@ import numpy as np
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.counting import first_pixels
 from tissueseg.store.planes import Window, whole
+from tissueseg.store.reading.tables import plain_id, read_table
+from tissueseg.store.reading.tiff import TiffImage
 from tissueseg.store.sources.description import Section
-from tissueseg.store.sources.tables import plain_id, read_table
-from tissueseg.store.sources.tiff import TiffImage
 
 _COUNTED_PX = 2048  # side of the windows in which cells are counted
 _DIGITS = 5  # of a place in a name, at least

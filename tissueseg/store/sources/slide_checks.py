@@ -9,9 +9,9 @@ from statistics import median
 import numpy as np
 
 from tissueseg.errors import TissueDataError
+from tissueseg.store.reading.tiff import TiffImage
 from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.slides import IMAGES, SlideDescription
-from tissueseg.store.sources.tiff import TiffImage
 
 MPP_TOLERANCE = 0.02  # relative; headers round
 _ONE_SCALE = 0.01  # relative difference of slides that are taken for one µm/px

@@ -12,11 +12,11 @@ from tissueseg.contracts import IGNORE
 from tissueseg.errors import TissueDataError
 from tissueseg.store.counting import first_pixels
 from tissueseg.store.planes import Planes, Window
+from tissueseg.store.reading.tiff import TiffImage
 from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.masks import SCATTERED, check_not_classes
 from tissueseg.store.sources.regions import Region
 from tissueseg.store.sources.slides import Slide
-from tissueseg.store.sources.tiff import TiffImage
 
 _DENSE = 2**26  # highest id for which a table with a place for every id is made
 _FEW_IDS = 40  # in a window, that may be classes instead of cells

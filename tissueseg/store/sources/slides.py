@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.reading.rasters import TABLE_SUFFIXES, TIFF_SUFFIXES
+from tissueseg.store.reading.tables import Table, plain_id, read_table
 from tissueseg.store.sources.channels import ChannelList
 from tissueseg.store.sources.description import (
     Section,
@@ -22,9 +24,7 @@ from tissueseg.store.sources.description import (
     parse_types,
 )
 from tissueseg.store.sources.files import fill, match_ids
-from tissueseg.store.sources.readers import TABLE_SUFFIXES, TIFF_SUFFIXES
 from tissueseg.store.sources.regions import Rule, parse_rule
-from tissueseg.store.sources.tables import Table, plain_id, read_table
 
 IMAGES = ("he", "sp")
 _KINDS = (*IMAGES, "labels", "cells")

@@ -22,6 +22,9 @@ import numpy as np
 
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.planes import Window
+from tissueseg.store.reading.ngff import NgffImage
+from tissueseg.store.reading.rasters import read_mask
+from tissueseg.store.reading.tables import plain_id
 from tissueseg.store.sources.base import Notices, name_some
 from tissueseg.store.sources.cell_types import CellTypes, settle_classes
 from tissueseg.store.sources.description import Section
@@ -37,8 +40,6 @@ from tissueseg.store.sources.masked import (
     storable,
 )
 from tissueseg.store.sources.masks import check_not_classes, type_by_table
-from tissueseg.store.sources.ngff import NgffImage
-from tissueseg.store.sources.readers import read_mask
 from tissueseg.store.sources.spora_tables import (
     CHANNEL_TABLES,
     STATISTICS,
@@ -47,7 +48,6 @@ from tissueseg.store.sources.spora_tables import (
     read_standardization,
     read_tissues,
 )
-from tissueseg.store.sources.tables import plain_id
 
 MODALITIES = ("imc", "codex", "cycif", "mibi")
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.reading.tables import INDEX, Table, column_names, plain_id, read_table
 from tissueseg.store.sources.base import name_some
 from tissueseg.store.sources.channels import DNA_UNIPROT, ChannelList, complete
-from tissueseg.store.sources.tables import INDEX, Table, column_names, plain_id, read_table
 
 QUANTILE = "0.99"
 CHANNEL_TABLES = ("channels.parquet", "channels_per_tissue.parquet")

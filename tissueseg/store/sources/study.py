@@ -25,6 +25,7 @@ import numpy as np
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.planes import Window
+from tissueseg.store.reading.rasters import read_he, read_mask
 from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.description import UNKNOWN
 from tissueseg.store.sources.masked import (
@@ -39,7 +40,6 @@ from tissueseg.store.sources.masked import (
     storable,
 )
 from tissueseg.store.sources.masks import check_not_classes, type_by_image
-from tissueseg.store.sources.readers import read_he, read_mask
 from tissueseg.store.sources.study_tables import ENCODER, read_annotations, read_classes, read_panel
 
 KINDS = {"he": "he", "cycif": "sp"}

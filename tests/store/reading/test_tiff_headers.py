@@ -13,7 +13,7 @@ from slide_folders import draw_pixels, read_whole, save_tiff
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.planes import Window, whole
-from tissueseg.store.sources.tiff import TiffImage
+from tissueseg.store.reading.tiff import TiffImage
 
 CYX = {"axes": "CYX"}
 

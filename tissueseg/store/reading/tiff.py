@@ -21,8 +21,8 @@ import tifffile
 
 from tissueseg.errors import TissueDataError, TissuesegError
 from tissueseg.store.planes import Window
-from tissueseg.store.sources.claims import read_claims
-from tissueseg.store.sources.segments import describe
+from tissueseg.store.reading.claims import read_claims
+from tissueseg.store.reading.segments import describe
 
 _THREADS = 2
 _FEW = 4  # segments for which threads are not worth their start

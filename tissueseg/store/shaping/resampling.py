@@ -17,9 +17,9 @@ import numpy as np
 
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.planes import LazyTissue, Planes, Window
+from tissueseg.store.shaping.label_resampling import Resampled, resample_labels, resample_spans
+from tissueseg.store.shaping.spans import Span, resample_image
 from tissueseg.store.sources.base import Source
-from tissueseg.store.sources.label_resampling import Resampled, resample_labels, resample_spans
-from tissueseg.store.sources.spans import Span, resample_image
 
 __all__ = ["MARGIN_PX", "ResampledSource", "ResampledTissue", "resample_labels"]
 

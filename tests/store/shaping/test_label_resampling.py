@@ -9,7 +9,7 @@ from scipy import ndimage
 from sources import ellipses
 
 from tissueseg.contracts import IGNORE
-from tissueseg.store.sources.resampling import resample_labels
+from tissueseg.store.shaping.resampling import resample_labels
 
 EIGHT = np.ones((3, 3), int)
 SLIVERS = ellipses(330, 290, 16, (0.5, 5.0))

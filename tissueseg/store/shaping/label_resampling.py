@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from tissueseg.store.sources.spans import Span
+from tissueseg.store.shaping.spans import Span
 
 
 class Resampled(NamedTuple):

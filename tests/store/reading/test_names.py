@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from layouts import Study, study_refusal
 
-from tissueseg.store.sources.names import read_text_array
+from tissueseg.store.reading.names import read_text_array
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE
 from tissueseg.store.planes import LazyTissue, Planes, Window
+from tissueseg.store.shaping.class_names import ClassMap, Mapped
 from tissueseg.store.sources.base import Source
-from tissueseg.store.sources.class_names import ClassMap, Mapped
 
 __all__ = ["ClassMap", "MappedSource", "MappedTissue"]
 

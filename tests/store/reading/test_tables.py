@@ -10,8 +10,8 @@ from layouts import write_ngff, write_parquet
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.planes import Window
-from tissueseg.store.sources.ngff import NgffImage
-from tissueseg.store.sources.tables import column_names, plain_id, read_batches, read_table
+from tissueseg.store.reading.ngff import NgffImage
+from tissueseg.store.reading.tables import column_names, plain_id, read_batches, read_table
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -15,8 +15,8 @@ import tifffile
 from PIL import Image
 
 from tissueseg.errors import TissueDataError
-from tissueseg.store.sources.claims import read_claims
-from tissueseg.store.sources.tiff import reading
+from tissueseg.store.reading.claims import read_claims
+from tissueseg.store.reading.tiff import reading
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ARRAY_SUFFIXES = (".npy", ".npz")

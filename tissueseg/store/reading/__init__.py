@@ -1,0 +1,1 @@
+"""Image files, arrays and tables as they lie on disk: opened, checked and decoded."""
