@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 from folders import same_files, shown
+from spoilt.cohorts import COHORTS
 from spoilt.descriptions import DESCRIPTIONS
 from spoilt.images import IMAGES
 from spoilt.masks import MASKS, TABLES
 from spoilt.odd import ODD
+from spoilt.slides import SLIDES
 from spoilt.spoiling import Case, Spoil
 from stores import random_tissue, write_store
 
-CASES = IMAGES | MASKS | TABLES | DESCRIPTIONS
+CASES = IMAGES | MASKS | TABLES | DESCRIPTIONS | SLIDES | COHORTS
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +38,12 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_mistakes_are_one_line_and_no_store_is_lost(
-    case: Case, image_folder: Any, in_folder: Path, former: Path, command: Any
+    case: Case, request: pytest.FixtureRequest, in_folder: Path, former: Path, command: Any
 ) -> None:
-    case.spoil(image_folder)
+    made = case.make(in_folder / "images") if case.make else request.getfixturevalue("image_folder")
+    case.spoil(made)
     before = shown(in_folder)
-    given = ("source=folder", "source.path=images", *case.options)
+    given = ("source.path=images", *case.options)
     assert_refused(command("prepare", *given, "out=new.zarr"), case.says)
     assert shown(in_folder) == before
     shutil.copytree(former, in_folder / "old.zarr")

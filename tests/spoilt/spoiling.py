@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ class Case(NamedTuple):
     spoil: Spoil
     says: tuple[str, ...]
     options: tuple[str, ...] = ()
+    make: Callable[[Path], Any] | None = None  # the healthy input; None: a folder of images
 
 
 def write(name: str, content: bytes) -> Spoil:

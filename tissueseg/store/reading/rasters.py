@@ -16,7 +16,7 @@ from PIL import Image
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.reading.claims import read_claims
-from tissueseg.store.reading.tiff import reading
+from tissueseg.store.reading.tiff import opened, reading
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -103,7 +103,7 @@ def read_header(path: Path) -> Raster:
     """Channel names and µm/px a file claims, without its pixels."""
     if not path.name.lower().endswith(TIFF_SUFFIXES):
         return Raster(np.empty(0), "")
-    with reading(path), tifffile.TiffFile(path) as file:
+    with opened(path) as file:
         return Raster(np.empty(0), "", *read_claims(file))
 
 
@@ -178,7 +178,7 @@ def _from_pillow(path: Path, image: Image.Image, palette: bool) -> Raster:
 
 
 def _read_tiff(path: Path, palette: bool) -> Raster:
-    with tifffile.TiffFile(path) as file:
+    with opened(path) as file:
         series = file.series[0]
         page = series.keyframe
         photometric, photometrics = page.photometric, tifffile.PHOTOMETRIC

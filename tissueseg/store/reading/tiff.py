@@ -6,6 +6,7 @@ touches. Only those are read, so memory holds a window and a few of them, never 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -43,7 +44,7 @@ class TiffImage:
 
     def __init__(self, path: str | Path, channels: int | None = None) -> None:
         self.path = Path(path)
-        with reading(self.path), tifffile.TiffFile(self.path) as file:
+        with opened(self.path) as file:
             self.names, self.mpp = read_claims(file)
             self._layout, self._pages = describe(self.path, file, channels)
         layout = self._layout
@@ -165,6 +166,51 @@ class TiffImage:
         if len(found) != count:
             raise ValueError(f"it ends {count - len(found)} bytes before its pixels do")
         return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """A TIFF whose headers are whole.
+
+    `tifffile` logs what it cannot parse and goes on without it, so that a file cut short loses its channel
+    names or half its pages and looks like another image.
+
+    Raises:
+        TissueDataError: one line.
+    """
+    said = _Said()
+    log = logging.getLogger("tifffile")
+    before, log.propagate = log.propagate, False
+    log.addHandler(said)
+    try:
+        with reading(path), tifffile.TiffFile(path) as file:
+            try:
+                yield file
+            except TissuesegError as error:  # as it may well seem, without what was lost
+                said.check(error)
+                raise
+            said.check()
+    finally:
+        log.removeHandler(said)
+        log.propagate = before
+
+
+class _Said(logging.Handler):
+    """What `tifffile` says of tags and pages that are not where they should be."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._damage: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if "invalid value offset" in message or "corrupted" in message:
+            self._damage.append(message)
+
+    def check(self, seeming: Exception | None = None) -> None:
+        """Refuse a file of which something was not parsed."""
+        if self._damage:
+            raise ValueError(self._damage[0]) from seeming
 
 
 @contextmanager
