@@ -1,4 +1,7 @@
-"""`python -m tissueseg.doctor …`: what `train` would meet with the same words; exit 1: it would fail."""
+"""`python -m tissueseg.doctor …`: what `train` would meet with the same words; exit 1: it would fail.
+
+`doctor store=PATH` looks through a store alone; exit 1: something looks wrong.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ _MARKS = {
 
 def doctor(config: DictConfig) -> None:
     """Print one line a finding, then what they come to."""
+    if isinstance(config.store, str):
+        _check_store(config.store)
+        return
     from tissueseg.diagnosis import diagnose
 
     console, failed, topic = Console(highlight=False), 0, ""
@@ -33,6 +39,17 @@ def doctor(config: DictConfig) -> None:
         )
         sys.exit(1)
     console.print("\nNothing would stop train.")
+
+
+def _check_store(path: str) -> None:
+    from tissueseg.reporting.store_check import report_check
+    from tissueseg.store.tissues import TissueStore
+
+    warnings = report_check(TissueStore(path), Console(), lambda tissues, _: tissues)
+    if warnings:
+        print(f"{warnings} {'warning' if warnings == 1 else 'warnings'}.")
+        sys.exit(1)
+    print("Nothing looks wrong.")
 
 
 if __name__ == "__main__":

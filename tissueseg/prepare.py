@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -15,11 +15,11 @@ from rich.table import Table
 from tissueseg.command import build, plain, run_command
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
+from tissueseg.reporting.store_check import check_folder, report_check
 from tissueseg.store.conversion import convert
 from tissueseg.store.shaping.class_map import ClassMap, MappedSource
 from tissueseg.store.shaping.resampling import ResampledSource
-from tissueseg.store.sources.base import Source, gather, name_some
-from tissueseg.store.statistics import QUANTILES, clip_statistics
+from tissueseg.store.sources.base import Source, gather
 from tissueseg.store.tissues import TissueStore
 
 
@@ -35,14 +35,16 @@ def prepare(config: DictConfig) -> None:
         config.out,
         overwrite=config.overwrite,
         recipe=[plain(config.source), config.mpp, class_map and asdict(class_map)],
-        track=_shown,
+        track=lambda tissues: _tracked(tissues, "preparing"),
     )
     console = Console()
     changes = gather({t: store.attributes(t)["notices"] for t in store.tissues})
-    for notice in (*source.notices, *changes, *weak_channels(store)):
+    for notice in (*source.notices, *changes):
         console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
     console.print(store_table(store), class_table(store))
-    print(f"wrote {len(store.tissues)} tissues to {config.out}")
+    print(f"wrote {len(store.tissues)} tissues to {config.out}", flush=True)
+    if config.check:
+        report_check(store, console, _tracked, check_folder(store.path))
 
 
 def _check_values(config: DictConfig) -> None:
@@ -62,21 +64,6 @@ def _source(config: DictConfig, class_map: ClassMap | None) -> Source:
     if config.mpp is not None:
         source = ResampledSource(source, config.mpp)
     return source
-
-
-def weak_channels(store: TissueStore) -> Iterator[str]:
-    """One line per SP channel that has no variance in some tissues, once clipped."""
-    stored = {t: store.attributes(t)["statistics"] for t in store.tissues} if store.panel else {}
-    low, high = QUANTILES[0], QUANTILES[-1]
-    for i, channel in enumerate(store.panel):
-        flat = [t for t in stored if not clip_statistics(stored[t][i], low).usable]
-        still = sum(not clip_statistics(stored[t][i], high).usable for t in flat)
-        if flat:
-            yield (
-                f"SP channel {channel.name} has no variance below its {low} quantile in {len(flat)} of "
-                f"{len(stored)} ({name_some(flat)}), below its {high} quantile in {still}: it tells "
-                "nothing there"
-            )
 
 
 def store_table(store: TissueStore) -> Table:
@@ -110,10 +97,10 @@ def class_table(store: TissueStore) -> Table:
     return table
 
 
-def _shown(tissues: Sequence[str]) -> Iterable[str]:
+def _tracked(tissues: Sequence[str], doing: str) -> Iterable[str]:
     if not sys.stdout.isatty():
         return tissues
-    return track(tissues, "preparing", transient=True)
+    return track(tissues, doing, transient=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ def write_slide(folder: Path, side_px: int, channels: int) -> None:
     meta = {"axes": "CYX", "Channel": {"Name": names}, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     tifffile.imwrite(
         folder / "slide.ome.tif",
-        (encoded[c][(y * 7 + x) % VARIANTS] for c in range(channels) for y, x in np.ndindex(grid, grid)),
+        (
+            encoded[c][(y * 7 + x) % VARIANTS]
+            for c in range(channels)
+            for y, x in np.ndindex(grid, grid)
+        ),
         shape=shape,
         dtype=np.uint16,
         photometric="minisblack",

@@ -34,7 +34,9 @@ class Cost(NamedTuple):
 def run(*command: str, cwd: Path) -> Cost:
     """Time and peak memory of a process of its own."""
     begun = time.perf_counter()
-    with subprocess.Popen([sys.executable, *command], cwd=cwd, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=cwd, stdout=subprocess.DEVNULL
+    ) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0

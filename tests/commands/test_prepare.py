@@ -118,7 +118,7 @@ def test_channel_without_variance_is_said_once(
     flat = np.stack([np.arange(40 * 48).reshape(40, 48), np.zeros((40, 48))]).astype(np.uint16)
     for name in ("a", "b"):
         image_folder.add(name, make_tissue(sp=flat))
-    run_here(image_folder, tmp_path / "s.zarr")
+    run_here(image_folder, tmp_path / "s.zarr", check=True)
     said = [line for line in capsys.readouterr().out.splitlines() if "no variance" in line]
     assert len(said) == 1
     assert "channel CD3" in said[0]

@@ -8,7 +8,8 @@ from stores import CLASSES
 
 from tissueseg.contracts import IGNORE
 from tissueseg.data.tiles import TileGrid
-from tissueseg.modules.panels import ERRORS, Panel, composite, draw_panel, error_map
+from tissueseg.drawing import composite
+from tissueseg.modules.panels import ERRORS, Panel, draw_panel, error_map
 
 
 def make(height=20, width=30, y=0, x=0, **parts):

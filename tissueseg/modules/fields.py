@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tissueseg.data.datamodule import TissueDataModule
-from tissueseg.modules.panels import Panel, composite
+from tissueseg.drawing import composite
+from tissueseg.modules.panels import Panel
 from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Window
 from tissueseg.store.statistics import clip_statistics

@@ -16,9 +16,9 @@ from sources import MemorySource, assert_same, ellipses
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.conversion import convert
 from tissueseg.store.planes import Planes, Tissue, Window, whole
+from tissueseg.store.shaping import resampling
 from tissueseg.store.shaping.class_map import ClassMap, MappedSource
 from tissueseg.store.shaping.resampling import ResampledSource, ResampledTissue
-from tissueseg.store.shaping import resampling
 
 KEPT = "{n} thin instances kept by painting what they touch"
 

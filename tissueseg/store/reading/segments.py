@@ -96,8 +96,8 @@ def describe(
     series = file.series[0]
     if file.is_ome and series.kind != "ome":
         raise TissueDataError(
-            f"{path} cannot be read: its pages are not those that its OME-XML describes. Is it cut short? "
-            "Copy or export it again."
+            f"{path} cannot be read: its pages are not those that its OME-XML describes. Is it cut "
+            "short? Copy or export it again."
         )
     keyframe = series.keyframe
     _check_colours(path, keyframe)

@@ -172,8 +172,8 @@ class TiffImage:
 def opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """A TIFF whose headers are whole.
 
-    `tifffile` logs what it cannot parse and goes on without it, so that a file cut short loses its channel
-    names or half its pages and looks like another image.
+    `tifffile` logs what it cannot parse and goes on without it, so that a file cut short loses its
+    channel names or half its pages and looks like another image.
 
     Raises:
         TissueDataError: one line.

@@ -1,0 +1,1 @@
+"""Looking through a written store for what is wrong with images, masks and cohort."""
