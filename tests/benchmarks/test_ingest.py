@@ -1,8 +1,8 @@
 """A whole slide into a store: MB/s against a plain copy in the same run, and peak memory.
 
 `pytest -m benchmark tests/benchmarks/test_ingest.py -s` takes a slide of 20 000 × 20 000 px with 16
-channels (12.8 GB of pixels; some 15 GB of disk for a while); TISSUESEG_SLIDE_PX and
-TISSUESEG_SLIDE_CHANNELS make it smaller or larger.
+channels (12.8 GB of pixels; some 30 GB of disk for a while); TISSUESEG_SLIDE_PX and
+TISSUESEG_SLIDE_CHANNELS make it smaller or larger, TISSUESEG_SLIDE_FILLED leaves rows empty.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.benchmark
 
 SIDE_PX = int(os.environ.get("TISSUESEG_SLIDE_PX", "20000"))
 CHANNELS = int(os.environ.get("TISSUESEG_SLIDE_CHANNELS", "16"))
+FILLED = float(os.environ.get("TISSUESEG_SLIDE_FILLED", "1"))
 
 
 class Cost(NamedTuple):
@@ -44,7 +45,7 @@ def run(*command: str, cwd: Path) -> Cost:
 
 
 def test_slide_against_a_plain_copy(tmp_path: Path) -> None:
-    write_slide(tmp_path, SIDE_PX, CHANNELS)
+    write_slide(tmp_path, SIDE_PX, CHANNELS, FILLED)
     megabytes = SIDE_PX**2 * CHANNELS * 2 / 1e6
     script = str(Path(__file__).with_name("copy_slide.py"))
     given = ("source=orion", "source.path=.", "out=slide.zarr", "overwrite=true")
