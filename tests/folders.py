@@ -12,8 +12,8 @@ from PIL import Image
 
 from tissueseg.errors import TissuesegError
 from tissueseg.store.conversion import convert
+from tissueseg.store.notices import gather
 from tissueseg.store.planes import Tissue
-from tissueseg.store.sources.base import gather
 from tissueseg.store.sources.folder import FolderSource
 
 SIZE = (40, 48)  # of the fixture's tissues

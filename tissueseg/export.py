@@ -11,7 +11,7 @@ from rich.progress import track
 
 from tissueseg.command import plain, run_command
 from tissueseg.errors import ConfigError
-from tissueseg.store.sources.base import name_some
+from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
 from tissueseg.tables.ngff import check_ngff, write_ngff
 from tissueseg.tables.spatialdata import write_spatialdata

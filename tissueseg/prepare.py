@@ -17,9 +17,10 @@ from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
 from tissueseg.reporting.store_check import check_folder, report_check
 from tissueseg.store.conversion import convert
+from tissueseg.store.notices import gather
 from tissueseg.store.shaping.class_map import ClassMap, MappedSource
 from tissueseg.store.shaping.resampling import ResampledSource
-from tissueseg.store.sources.base import Source, gather
+from tissueseg.store.sources.base import Source
 from tissueseg.store.tissues import TissueStore
 
 

@@ -6,8 +6,7 @@ import tifffile
 import zarr
 from zarr.codecs import BloscCodec
 
-from tissueseg.store.ingest import windows
-from tissueseg.store.layout import CHUNK_PX, shard_px
+from tissueseg.store.layout import CHUNK_PX, shard_px, windows
 
 source = zarr.open_array(tifffile.imread(sys.argv[1], aszarr=True), mode="r")
 shard = shard_px(source.shape[0], source.shape[1:])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tissueseg.contracts import IGNORE
-from tissueseg.inspection import masks
 from tissueseg.inspection.cells import cell_oddities
 from tissueseg.inspection.findings import Oddity
 from tissueseg.inspection.masks import MaskFacts, measure_masks
+from tissueseg.store import layout
 from tissueseg.store.planes import Tissue
 
 from .conftest import Write
@@ -58,7 +58,7 @@ def test_windows_change_nothing_but_what_lies_on_their_seams(
     tissue.classes[y, x] = 1
     store = write({"a": tissue})
     whole = measure_masks(store, "a")
-    monkeypatch.setattr(masks, "SHARD_PX", 100)
+    monkeypatch.setattr(layout, "shard_px", lambda *_: (100, 100))
     parts = measure_masks(store, "a")
     assert whole.unasked == 0
     assert parts.unasked > 10
@@ -78,7 +78,7 @@ def test_windows_change_nothing_but_what_lies_on_their_seams(
 
 def test_a_cell_across_a_seam_is_one_piece(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     instances, classes = squares(10)
-    monkeypatch.setattr(masks, "SHARD_PX", 33)
+    monkeypatch.setattr(layout, "shard_px", lambda *_: (33, 33))
     facts = facts_of(write, flat(instances, classes))
     assert facts.unasked > 0
     assert (facts.split, facts.reused) == (0, 0)

@@ -14,7 +14,7 @@ from stores import CLASSES, PANEL, random_tissue, whole, write_store
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import TissueDataError
 from tissueseg.store import layout
-from tissueseg.store.ingest import windows
+from tissueseg.store.layout import windows
 from tissueseg.store.planes import Planes, Tissue, Window
 
 SHAPE = (700, 530)  # more than a chunk, not a multiple of one

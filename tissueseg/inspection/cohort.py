@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from tissueseg.inspection.findings import Finding
 from tissueseg.inspection.masks import MaskFacts
 from tissueseg.inspection.registration import nuclear_channels
-from tissueseg.store.sources.base import name_some
+from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
 
 _SHOWN = 3

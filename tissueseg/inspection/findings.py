@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from tissueseg.store.sources.base import name_some
+from tissueseg.store.notices import name_some
 
 Level = Literal["warning", "notice"]
 

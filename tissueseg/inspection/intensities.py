@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tissueseg.inspection.findings import Finding, Oddity, group, share
+from tissueseg.store.notices import name_some
 from tissueseg.store.planes import Window
-from tissueseg.store.sources.base import name_some
 from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore
 

@@ -14,8 +14,7 @@ import numpy as np
 from tissueseg.contracts import IGNORE
 from tissueseg.inspection.fields import NucleusGrid
 from tissueseg.inspection.runs import Pieces, pieces_of, runs_of
-from tissueseg.store.ingest import windows
-from tissueseg.store.layout import CLASSES, INSTANCES, SHARD_PX
+from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Window
 from tissueseg.store.tissues import TissueStore
 
@@ -46,7 +45,7 @@ def measure_masks(store: TissueStore, tissue: str) -> MaskFacts:
     """Read a tissue's masks once, window by window."""
     entry = store.entry(tissue)
     table = _Table((entry.height, entry.width))
-    for window in windows((entry.height, entry.width), (SHARD_PX, SHARD_PX)):
+    for window in store.windows(tissue):
         instances = store.read(tissue, INSTANCES, window)
         table.add(window, instances, store.read(tissue, CLASSES, window))
     return table.facts(len(store.classes))

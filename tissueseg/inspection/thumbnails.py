@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tissueseg.store.ingest import windows
-from tissueseg.store.layout import shard_px
 from tissueseg.store.tissues import TissueStore
 
 
@@ -32,7 +30,7 @@ def thumbnail(
     factor = max(1.0, max(shape) / side_px)
     small = [max(1, round(length / factor)) for length in shape]
     sums, counts = np.zeros((len(channels), *small)), np.zeros(small)
-    for window in windows(shape, shard_px(len(store.panel), shape)):
+    for window in store.windows(tissue):
         rows = _bins(window.y, window.height, shape[0], small[0])
         columns = _bins(window.x, window.width, shape[1], small[1])
         pixels = store.read(tissue, kind, window)

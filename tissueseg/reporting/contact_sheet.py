@@ -29,8 +29,7 @@ from tissueseg.errors import TissueDataError
 from tissueseg.inspection.fields import NucleusGrid
 from tissueseg.inspection.thumbnails import thumbnail
 from tissueseg.store.counting import first_pixels
-from tissueseg.store.ingest import windows
-from tissueseg.store.layout import CLASSES, INSTANCES, SHARD_PX
+from tissueseg.store.layout import CLASSES, INSTANCES, SHARD_PX, windows
 from tissueseg.store.planes import Window
 from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore

@@ -50,7 +50,7 @@ def ingest(group: zarr.Group, name: str, tissue: LazyTissue, header: StoreHeader
     arrays, counts = _Arrays(group, tissue.shape, shard), _Counts(tissue.shape)
     counted: Future[None] | None = None
     with ThreadPoolExecutor(1) as counter:
-        for window, planes in _read_ahead(tissue, windows(tissue.shape, shard)):
+        for window, planes in _read_ahead(tissue, layout.windows(tissue.shape, shard)):
             check_planes(name, planes, header.classes, header.panel)
             planes = _as_stored(planes)
             if counted:
@@ -65,13 +65,6 @@ def ingest(group: zarr.Group, name: str, tissue: LazyTissue, header: StoreHeader
         "statistics": statistics,
         "notices": dict(tissue.notices),
     }
-
-
-def windows(shape: tuple[int, int], shard: tuple[int, int]) -> Iterator[Window]:
-    """Shards of a tissue in rows, cut at its edges."""
-    for y in range(0, shape[0], shard[0]):
-        for x in range(0, shape[1], shard[1]):
-            yield Window(y, x, min(shard[0], shape[0] - y), min(shard[1], shape[1] - x))
 
 
 def _read_ahead(tissue: LazyTissue, places: Iterator[Window]) -> Iterator[tuple[Window, Planes]]:
@@ -116,7 +109,7 @@ class _Arrays:
 
     def reread(self, kind: str) -> Iterator[np.ndarray]:
         """Windows of an image once more."""
-        for y, x, height, width in windows(self.shape, self.shard):
+        for y, x, height, width in layout.windows(self.shape, self.shard):
             yield np.asarray(self._arrays[kind][..., y : y + height, x : x + width])
 
     def _create(self, kind: str, plane: np.ndarray) -> zarr.Array:

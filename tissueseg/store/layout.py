@@ -7,10 +7,11 @@ napari open it as it is; what NGFF has no word for stands under the attribute `t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tissueseg.contracts import TissueClass
+from tissueseg.store.planes import Window
 
 SCHEMA = 2
 ATTRIBUTE = "tissueseg"
@@ -39,6 +40,13 @@ def shard_px(channels: int, shape: Sequence[int]) -> tuple[int, int]:
         side //= 2
     height, width = (min(side, -(-length // CHUNK_PX) * CHUNK_PX) for length in shape)
     return max(height, CHUNK_PX), max(width, CHUNK_PX)
+
+
+def windows(shape: tuple[int, int], shard: tuple[int, int]) -> Iterator[Window]:
+    """Shards of a tissue in rows, cut at its edges: what it is written and read by."""
+    for y in range(0, shape[0], shard[0]):
+        for x in range(0, shape[1], shard[1]):
+            yield Window(y, x, min(shard[0], shape[0] - y), min(shard[1], shape[1] - x))
 
 
 def image_metadata(

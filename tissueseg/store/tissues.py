@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +94,11 @@ class TissueStore:
         """Pixels of each class over some tissues, ignored ones left out; (n_classes,) int64."""
         counts = (np.asarray(self.attributes(t)["class_pixels"], np.int64) for t in tissues)
         return sum(counts, np.zeros(len(self.classes), np.int64))
+
+    def windows(self, tissue: str) -> Iterator[Window]:
+        """The windows a tissue was written by: each a shard of every array."""
+        shape = self.entry(tissue)[2:4]
+        return layout.windows(shape, layout.shard_px(len(self.panel), shape))
 
     def read(self, tissue: str, array: str, window: Window) -> np.ndarray:
         """Read a window that lies inside the tissue.

@@ -20,9 +20,9 @@ from tissueseg.contracts import Channel, TissueClass
 from tissueseg.errors import TissueDataError, TissuesegError
 from tissueseg.store import layout
 from tissueseg.store.checks import check_classes, check_tissue, is_plain_name
-from tissueseg.store.files import record, stamp
 from tissueseg.store.ingest import StoreHeader, ingest
 from tissueseg.store.planes import LazyTissue
+from tissueseg.store.provenance import record, stamp
 from tissueseg.store.tissues import TissueEntry, stored_attributes
 from tissueseg.store.workplace import Workplace
 

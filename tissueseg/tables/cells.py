@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from tissueseg.store import layout
-from tissueseg.store.ingest import windows
 from tissueseg.store.tissues import TissueStore
 
 _CLASSES = 256  # values of the class image, IGNORE among them
@@ -24,10 +23,8 @@ class Cells(NamedTuple):
 
 def measure_cells(store: TissueStore, tissue: str) -> Cells:
     """Count the cells of a tissue; memory holds one window and a few numbers per cell."""
-    entry = store.entry(tissue)
-    shape = (entry.height, entry.width)
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    for window in windows(shape, layout.shard_px(len(store.panel), shape)):
+    for window in store.windows(tissue):
         instances = store.read(tissue, layout.INSTANCES, window)
         classes = store.read(tissue, layout.CLASSES, window)
         keys = np.where(instances > 0, instances.astype(np.int64) * _CLASSES + classes, 0)

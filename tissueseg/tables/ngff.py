@@ -26,7 +26,7 @@ from zarr.codecs import BloscCodec
 
 from tissueseg.errors import ConfigError
 from tissueseg.store import layout
-from tissueseg.store.ingest import windows
+from tissueseg.store.layout import windows
 from tissueseg.store.tissues import TissueStore, stored_attributes
 from tissueseg.tables.targets import check_target, chosen, complete
 

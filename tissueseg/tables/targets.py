@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tissueseg.contracts import Modality
 from tissueseg.errors import ConfigError, TissueDataError, TissuesegError
-from tissueseg.store.sources.base import name_some
+from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.workplace import Workplace
 

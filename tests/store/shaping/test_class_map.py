@@ -15,9 +15,9 @@ from stores import CLASSES
 from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.conversion import convert
+from tissueseg.store.notices import gather
 from tissueseg.store.planes import Planes, Tissue, Window, whole
 from tissueseg.store.shaping.class_map import ClassMap, MappedSource
-from tissueseg.store.sources.base import gather
 
 NAMES = ("background", "tumor", "T cell", "B cell", "debris", "unlabeled")
 TABLE = tuple(TissueClass(i, name, f"#00000{i}") for i, name in enumerate(NAMES))

@@ -11,8 +11,8 @@ import pytest
 from layouts import PanNuke, pannuke_refusal
 
 from tissueseg.errors import TissuesegError
+from tissueseg.store.notices import gather
 from tissueseg.store.planes import Window, whole
-from tissueseg.store.sources.base import gather
 from tissueseg.store.sources.pannuke import PanNukeSource
 
 

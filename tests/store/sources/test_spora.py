@@ -13,8 +13,8 @@ from layouts import CHANNELS, SIZE, Spora, spora_refusal, write_parquet
 
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import gather
 from tissueseg.store.planes import Window, whole
-from tissueseg.store.sources.base import gather
 from tissueseg.store.sources.spora import SporaSource
 from tissueseg.store.sources.spora_tables import STATISTICS
 

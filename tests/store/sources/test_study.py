@@ -9,8 +9,8 @@ import pytest
 from layouts import SIZE, Study, study_refusal
 
 from tissueseg.contracts import IGNORE, Channel
+from tissueseg.store.notices import gather
 from tissueseg.store.planes import Window, whole
-from tissueseg.store.sources.base import gather
 from tissueseg.store.sources.study import StudySource
 
 WINDOW = Window(5, 3, 30, 40)

@@ -37,9 +37,9 @@ import numpy as np
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.checks import is_plain_name, size_ratio
+from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Tissue
 from tissueseg.store.reading.rasters import read_he, read_header, read_mask, read_sp
-from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.channels import DNA_UNIPROT
 from tissueseg.store.sources.description import read_description
 from tissueseg.store.sources.files import fill, find_description, match_ids

@@ -10,9 +10,9 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Planes, Window
 from tissueseg.store.reading.claims import COARSEST_MPP
-from tissueseg.store.sources.base import Notices
 
 _SHOWN = 5
 

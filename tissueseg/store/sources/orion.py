@@ -36,8 +36,8 @@ from types import MappingProxyType
 
 from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import Notices, gather, name_some
 from tissueseg.store.reading.tiff import TiffImage
-from tissueseg.store.sources.base import Notices, gather, name_some
 from tissueseg.store.sources.channels import DNA_UNIPROT
 from tissueseg.store.sources.masks import read_types
 from tissueseg.store.sources.regions import Region, cut, holds_cells

@@ -18,9 +18,9 @@ import numpy as np
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.errors import TissueDataError
+from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Tissue
 from tissueseg.store.reading.names import read_text_array
-from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.masked import require_folder, require_mpp
 
 CLASSES = (

@@ -9,8 +9,8 @@ from statistics import median
 import numpy as np
 
 from tissueseg.errors import TissueDataError
+from tissueseg.store.notices import Notices
 from tissueseg.store.reading.tiff import TiffImage
-from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.slides import IMAGES, SlideDescription
 
 MPP_TOLERANCE = 0.02  # relative; headers round

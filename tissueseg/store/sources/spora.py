@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import Notices, name_some
 from tissueseg.store.planes import Window
 from tissueseg.store.reading.ngff import NgffImage
 from tissueseg.store.reading.rasters import read_mask
 from tissueseg.store.reading.tables import plain_id
-from tissueseg.store.sources.base import Notices, name_some
 from tissueseg.store.sources.cell_types import CellTypes, settle_classes
 from tissueseg.store.sources.description import Section
 from tissueseg.store.sources.masked import (

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import name_some
 from tissueseg.store.reading.tables import INDEX, Table, column_names, plain_id, read_table
-from tissueseg.store.sources.base import name_some
 from tissueseg.store.sources.channels import DNA_UNIPROT, ChannelList, complete
 
 QUANTILE = "0.99"

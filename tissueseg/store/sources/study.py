@@ -24,9 +24,9 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Window
 from tissueseg.store.reading.rasters import read_he, read_mask
-from tissueseg.store.sources.base import Notices
 from tissueseg.store.sources.description import UNKNOWN
 from tissueseg.store.sources.masked import (
     MaskedTissue,

@@ -10,9 +10,9 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE, Channel, TissueClass
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.notices import name_some
 from tissueseg.store.reading.names import read_text_array
 from tissueseg.store.reading.tables import Table, plain_id, read_table
-from tissueseg.store.sources.base import name_some
 from tissueseg.store.sources.channels import DNA_UNIPROT, complete
 from tissueseg.store.sources.description import Section, parse_classes
 from tissueseg.store.sources.spora_tables import accession
