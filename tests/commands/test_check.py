@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from slide_folders import SlideFolder, draw_slide
 from stores import write_store
 
 from tissueseg.store.demo import CLASSES, PANEL, DemoParameters, draw_tissue
@@ -108,3 +109,22 @@ def test_a_class_map_may_be_a_file(image_folder: Any, tmp_path: Path, command: C
     assert [c.name for c in store.classes] == ["background", "neoplastic"]
     assert store.attributes("a")["instances_per_class"] == [0, 15, 15]
     assert "30 instances of unknown type, class immune (tissues a, b)" in result.out
+
+
+def test_splits_of_the_source_reach_the_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = SlideFolder(tmp_path / "slides")
+    for seed, name in enumerate("abc"):
+        folder.add(name, draw_slide(96, 96, seed))
+    folder.write("slides.csv", "id,split", "a,train", "b,val", "c,train")
+    folder.describe(slides="slides.csv")
+    given = ("source=orion", "source.path=slides", "out=s.zarr", "check=false")
+    assert command("prepare", *given).code == 0
+    given = ("store.path=s.zarr", "data.tile_px=32", "split=stated", "class_weights=null")
+    result = command("doctor", *given)
+    assert "2 train, 1 val, 0 test" in result.out
+    result = command("doctor", *given, "split.val=[test]")
+    assert "tissue b is in 'val' of its source, which stands under no side" in result.out
+    assert result.code == 1

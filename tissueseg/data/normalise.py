@@ -1,4 +1,4 @@
-"""From stored intensities to what networks see; cohort statistics come from training tissues only.
+"""From stored intensities to what networks see; moments come from training tissues, or as published.
 
 H&E: RGB / 255, minus mean, over std. SP: clip at the tissue's own quantile, `log1p`, minus the cohort's
 mean, over its std + 1e-8 (the VirTues release's standardisation). An SP channel without signal in a

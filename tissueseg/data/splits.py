@@ -91,7 +91,7 @@ def stated_split(
             )
         taken[places[0]].append(tissue)
     split = Split(*(tuple(taken[side]) for side in ("train", "val", "test")))
-    check_split(split, patients, wanted=["train", "val", *(["test"] if test else [])])
+    check_split(split, patients)
     return split
 
 

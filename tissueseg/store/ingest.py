@@ -1,7 +1,7 @@
 """One tissue into its group of a store, window by window: checked, written, counted and hashed.
 
 A window is a shard, so that shards are written whole and once. While one is compressed and counted, the
-next is read: memory holds two of them, however large the slide.
+next is read: memory holds two or three of them, however large the slide.
 """
 
 from __future__ import annotations

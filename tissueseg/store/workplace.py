@@ -1,10 +1,9 @@
-"""The hidden folder beside a store in which the next one is made, and how it takes the store's place."""
+"""Where a store is written: tissue by tissue, with a note of each that is complete, by one process."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +11,7 @@ from typing import IO, Any
 import zarr
 
 from tissueseg.errors import TissueDataError
+from tissueseg.store.hidden_folder import HiddenFolder, remove
 
 try:
     import fcntl
@@ -32,13 +32,11 @@ class Workplace:
 
     def __init__(self, path: Path, keep: bool) -> None:
         self.path, self._keep = path, keep
-        suffix = "partial" if keep else f"partial-{os.getpid()}"
-        self.folder = path.with_name(f".{path.name}.{suffix}")
-        self._old = path.with_name(f".{path.name}.old")
+        self._hidden = HiddenFolder(path, "partial" if keep else f"partial-{os.getpid()}")
+        self.folder = self._hidden.folder
         self._lock_file = path.with_name(f".{path.name}.lock")
         self._lock: IO[str] | None = None
         self._mine = False
-        self._made: list[Path] = []
         self.finished: dict[str, dict[str, Any]] = {}
         """Tissue -> note, of those an earlier writer left."""
 
@@ -49,13 +47,11 @@ class Workplace:
             TissueDataError: another process is at it.
             OSError: cannot be written.
         """
-        self._made = [p for p in (self.path.parent, *self.path.parents[1:]) if not p.exists()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._hidden.make_parents()
             self._acquire()
             self._mine = True
-            if self._old.exists() and not self.path.exists():
-                self._old.rename(self.path)  # a writer died between two renames
+            self._hidden.restore()
             if not (self._keep and self._take_over(recipe)):
                 self._begin(recipe)
         except BaseException:
@@ -70,32 +66,20 @@ class Workplace:
         """Take away all that is not part of the store; its root."""
         for entry in self.folder.iterdir():
             if entry.name not in names and entry.name != "zarr.json":
-                _remove(entry)
+                remove(entry)
         return zarr.open_group(self.folder, mode="r+")
 
     def publish(self) -> None:
         """Let the folder take the store's name."""
-        if self.path.exists():
-            _remove(self._old)
-            self.path.rename(self._old)
-            try:
-                self.folder.rename(self.path)
-            except OSError:
-                self._old.rename(self.path)
-                raise
-            _remove(self._old)
-        else:
-            self.folder.rename(self.path)
+        self._hidden.publish()
 
     def close(self) -> int:
         """Clean up after success or failure; returns how many tissues are left for the next writer."""
         left = len(self._notes()) if self._mine and self._keep else 0
         if self._mine and not left:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._hidden.discard()
         self._release()
-        for parent in self._made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        self._hidden.remove_parents()
         return left
 
     def _take_over(self, recipe: str) -> bool:
@@ -112,7 +96,7 @@ class Workplace:
         return True
 
     def _begin(self, recipe: str) -> None:
-        _remove(self.folder)
+        remove(self.folder)
         zarr.open_group(self.folder, mode="w")
         self._write(_RECIPE, recipe)
 
@@ -148,10 +132,3 @@ class Workplace:
             self._lock_file.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Writing a tissue store: whole tissues into a hidden folder beside it, which takes its name at the end.
 
 The path holds a complete store or what it held before, whatever happens. What a killed writer had
-finished is kept: the next one with the same header goes on from there, tissue by tissue.
+finished is kept: the next one with the same recipe goes on from there, tissue by tissue.
 """
 
 from __future__ import annotations
@@ -64,9 +64,11 @@ class TissueWriter:
         self.path = Path(path)
         if not self.path.name:
             raise TissueDataError(f"{path} names no store: give a path such as cohort.zarr.")
-        self.header = StoreHeader(mpp, tuple(classes), tuple(panel), tuple(images), moments)
-        self.overwrite, self.resume = overwrite, resume
-        self._recipe = _digest([layout.SCHEMA, asdict(_plain(self.header)), recipe])
+        self.header = StoreHeader(
+            mpp, tuple(classes), tuple(panel), tuple(images), _plain_moments(moments)
+        )
+        self.overwrite = overwrite
+        self._recipe = _digest([layout.SCHEMA, asdict(self.header), recipe])
         self._workplace = Workplace(self.path, keep=resume)
         self._entries: list[TissueEntry] = []
         self._records: dict[Path, dict[str, Any]] = {}
@@ -171,20 +173,21 @@ class TissueWriter:
             "classes": [asdict(c) for c in self.header.classes],
             "panel": [asdict(c) for c in self.header.panel],
             "images": list(self.header.images),
-            "moments": _plain(self.header).moments,
+            "moments": self.header.moments,
             "tissues": [list(entry) for entry in self._entries],
         }
         self._check_target()
         self._workplace.publish()
 
 
-def _plain(header: StoreHeader) -> StoreHeader:
-    """The header with moments in types that JSON and copying know."""
-    moments = {
+def _plain_moments(
+    moments: Mapping[str, Mapping[str, Sequence[float]]],
+) -> dict[str, dict[str, list[float]]]:
+    """Types that JSON and copying know."""
+    return {
         quantile: {name: [float(v) for v in values] for name, values in pair.items()}
-        for quantile, pair in header.moments.items()
+        for quantile, pair in moments.items()
     }
-    return StoreHeader(header.mpp, header.classes, header.panel, header.images, moments)
 
 
 def _digest(value: Any) -> str:

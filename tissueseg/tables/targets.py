@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tissueseg.contracts import Modality
 from tissueseg.errors import ConfigError, TissueDataError, TissuesegError
+from tissueseg.store.hidden_folder import HiddenFolder
 from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
-from tissueseg.store.workplace import Workplace
 
 
 def chosen(store: TissueStore, tissues: Sequence[str] | None) -> tuple[str, ...]:
@@ -54,10 +54,10 @@ def complete(target: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Ite
         TissueDataError: the target is taken, or cannot be written.
     """
     check_target(target, overwrite, ours)
-    place = Workplace(target, keep=False)
+    place = HiddenFolder(target, f"partial-{os.getpid()}")
     try:
-        place.open("")
-        shutil.rmtree(place.folder)  # its notes are a store's
+        place.make_parents()
+        place.discard()
         yield place.folder
         place.publish()
     except OSError as error:
@@ -65,4 +65,5 @@ def complete(target: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Ite
             raise
         raise TissueDataError(f"cannot write {target}: {error}.") from error
     finally:
-        place.close()
+        place.discard()
+        place.remove_parents()
