@@ -41,10 +41,14 @@ def kill_when(reached: Callable[[Path], bool], where: Path) -> bool:
     return process.returncode != 0
 
 
+def finished(partial: Path, tissue: str) -> bool:
+    return (partial.with_name(f"{partial.name}.notes") / f"finished/{tissue}.json").exists()
+
+
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "the folder is made": lambda partial: partial.exists(),
     "the first tissue is begun": lambda partial: (partial / "a/sp").exists(),
-    "the first tissue is complete": lambda partial: (partial / ".finished/a.json").exists(),
+    "the first tissue is complete": lambda partial: finished(partial, "a"),
     "masks of the third are written": lambda partial: (partial / "c/labels/classes").exists(),
     "the last tissue is begun": lambda partial: (partial / "e/he").exists(),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tissueseg.errors import TissueDataError
+from tissueseg.store.provenance import Stamps
 from tissueseg.store.sources.base import Source
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
@@ -30,6 +31,8 @@ def convert(
             only when they are the same.
         track: wraps the tissue names, to show progress.
     """
+    files = {name: source.files(name) for name in source.tissues}
+    stamps = Stamps(files)
     with TissueWriter(
         out,
         mpp=common_scale(source),
@@ -42,9 +45,8 @@ def convert(
         recipe=recipe,
     ) as writer:
         for name in track(source.tissues):
-            files = source.files(name)
-            if not writer.kept(name, files):
-                writer.add(name, source.open(name), files)
+            if not writer.kept(name, stamps):
+                writer.add(name, source.open(name), files[name], stamps)
     return TissueStore(out)
 
 

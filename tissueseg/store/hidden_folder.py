@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 from pathlib import Path
 
 
 class HiddenFolder:
-    """Holds what was at the path until the new is whole.
+    """Lets what was at the path stand until the new is whole.
 
     Args:
         path: to be taken, by a folder.
-        suffix: of the hidden name.
+        own: of this process alone; False: of whoever writes to the path.
     """
 
-    def __init__(self, path: Path, suffix: str) -> None:
+    def __init__(self, path: Path, own: bool) -> None:
         self.path = path
-        self.folder = path.with_name(f".{path.name}.{suffix}")
+        self._begin = f".{path.name}.partial"
+        self._host = f"{self._begin}-{platform.node()}-"
+        self.folder = path.with_name(f"{self._host}{os.getpid()}" if own else self._begin)
         self._old = path.with_name(f".{path.name}.old")
         self._made: list[Path] = []
 
     def make_parents(self) -> None:
-        """Make the folders above the path."""
+        """Make the folders above the path, and remove what processes that died left beside it."""
         self._made = [p for p in (self.path.parent, *self.path.parents[1:]) if not p.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for left in self.path.parent.glob(".*.partial-*"):
+            process = left.name.removeprefix(self._host)
+            if process != left.name and process.isdecimal() and not _runs(int(process)):
+                remove(left)
 
     def restore(self) -> None:
         """Put back what a process that died between two renames had set aside."""
@@ -61,3 +69,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

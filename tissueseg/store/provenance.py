@@ -28,10 +28,37 @@ def record(path: Path) -> dict[str, Any]:
         raise TissueDataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def stamp(files: Mapping[str, Path]) -> list[Any]:
-    """What tells changed files apart without reading them: names, sizes and times."""
-    listed = ((name, file) for name, path in sorted(files.items()) for file in _inside(path))
-    return [[name, str(file), *_size_and_time(file)] for name, file in listed]
+class Stamps:
+    """What tells changed files apart without reading them: names, sizes and times, as first seen.
+
+    Made before a source's files are read, so that what is made of them can be told from what is made
+    of files that changed meanwhile.
+    """
+
+    def __init__(self, files: Mapping[str, Mapping[str, Path]]) -> None:
+        paths = {path for named in files.values() for path in named.values()}
+        self._files = files
+        self._seen = {path: _look(path) for path in paths}
+
+    def of(self, tissue: str) -> list[Any]:
+        """Of all files of a tissue, in plain types."""
+        return [[name, *self._seen[path]] for name, path in sorted(self._files[tissue].items())]
+
+    def check(self, tissue: str) -> None:
+        """Refuse files that are no longer what they were.
+
+        Raises:
+            TissueDataError: naming one.
+        """
+        for path in self._files[tissue].values():
+            if _look(path) != self._seen[path]:
+                raise TissueDataError(
+                    f"tissue {tissue}: {path} changed while it was read: run the command again."
+                )
+
+
+def _look(path: Path) -> list[Any]:
+    return [[str(file), *_size_and_time(file)] for file in _inside(path)]
 
 
 def _inside(path: Path) -> Iterable[Path]:

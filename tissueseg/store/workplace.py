@@ -18,7 +18,6 @@ try:
 except ImportError:  # not a POSIX system: two writers of one store are then the user's to avoid
     fcntl = None
 
-_NOTES = ".finished"
 _RECIPE = "recipe.json"
 
 
@@ -32,8 +31,12 @@ class Workplace:
 
     def __init__(self, path: Path, keep: bool) -> None:
         self.path, self._keep = path, keep
-        self._hidden = HiddenFolder(path, "partial" if keep else f"partial-{os.getpid()}")
+        self._hidden = HiddenFolder(path, own=not keep)
         self.folder = self._hidden.folder
+        self._about = self.folder.with_name(f"{self.folder.name}.notes")  # beside, not inside, so
+        self._notes = (
+            self._about / "finished"
+        )  # that it outlives a failure to take the store's place
         self._lock_file = path.with_name(f".{path.name}.lock")
         self._lock: IO[str] | None = None
         self._mine = False
@@ -60,7 +63,7 @@ class Workplace:
 
     def finish(self, name: str, note: dict[str, Any]) -> None:
         """Mark a tissue as complete."""
-        self._write(f"{name}.json", note)
+        self._write(self._notes / f"{name}.json", note)
 
     def settle(self, names: Collection[str]) -> zarr.Group:
         """Take away all that is not part of the store; its root."""
@@ -72,22 +75,24 @@ class Workplace:
     def publish(self) -> None:
         """Let the folder take the store's name."""
         self._hidden.publish()
+        remove(self._about)
 
     def close(self) -> int:
         """Clean up after success or failure; returns how many tissues are left for the next writer."""
-        left = len(self._notes()) if self._mine and self._keep else 0
+        left = len(self._found()) if self._mine and self._keep else 0
         if self._mine and not left:
             self._hidden.discard()
+            remove(self._about)
         self._release()
         self._hidden.remove_parents()
         return left
 
     def _take_over(self, recipe: str) -> bool:
         try:
-            known = json.loads((self.folder / _NOTES / _RECIPE).read_text(encoding="utf-8"))
+            known = json.loads((self._about / _RECIPE).read_text(encoding="utf-8"))
             if known != recipe:
                 return False
-            notes = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in self._notes()}
+            notes = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in self._found()}
         except (OSError, ValueError):
             return False
         self.finished = {
@@ -97,19 +102,19 @@ class Workplace:
 
     def _begin(self, recipe: str) -> None:
         remove(self.folder)
+        remove(self._about)
         zarr.open_group(self.folder, mode="w")
-        self._write(_RECIPE, recipe)
+        self._notes.mkdir(parents=True)
+        self._write(self._about / _RECIPE, recipe)
 
-    def _notes(self) -> list[Path]:
-        return sorted(p for p in (self.folder / _NOTES).glob("*.json") if p.name != _RECIPE)
+    def _found(self) -> list[Path]:
+        return sorted(self._notes.glob("*.json"))
 
-    def _write(self, name: str, value: Any) -> None:
+    def _write(self, path: Path, value: Any) -> None:
         """Whole or not at all."""
-        notes = self.folder / _NOTES
-        notes.mkdir(exist_ok=True)
-        draft = notes / f"{name}.draft"
+        draft = path.with_name(f"{path.name}.draft")
         draft.write_text(json.dumps(value), encoding="utf-8")
-        draft.replace(notes / name)
+        draft.replace(path)
 
     def _acquire(self) -> None:
         if fcntl is None or not self._keep:

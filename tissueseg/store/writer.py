@@ -22,7 +22,7 @@ from tissueseg.store import layout
 from tissueseg.store.checks import check_classes, check_tissue, is_plain_name
 from tissueseg.store.ingest import StoreHeader, ingest
 from tissueseg.store.planes import LazyTissue
-from tissueseg.store.provenance import record, stamp
+from tissueseg.store.provenance import Stamps, record
 from tissueseg.store.tissues import TissueEntry, stored_attributes
 from tissueseg.store.workplace import Workplace
 
@@ -40,7 +40,8 @@ class TissueWriter:
         images: which images every tissue has.
         moments: of SP channels, where the source states them (see `Source.moments`).
         overwrite: replace a store that stands at the path, once the new one is complete.
-        resume: go on from what an interrupted writer of the same recipe left, and leave as much.
+        resume: go on from what an interrupted writer of the same recipe left, and leave as much: tissues
+            that are added with stamps.
         recipe: whatever else decides what the tissues will be, in plain types.
 
     Raises:
@@ -62,6 +63,8 @@ class TissueWriter:
     ) -> None:
         check_classes(classes)
         self.path = Path(path)
+        if self.path.is_symlink():
+            self.path = self.path.resolve()
         if not self.path.name:
             raise TissueDataError(f"{path} names no store: give a path such as cohort.zarr.")
         self.header = StoreHeader(
@@ -74,34 +77,42 @@ class TissueWriter:
         self._records: dict[Path, dict[str, Any]] = {}
         self._check_target()
 
-    def add(self, name: str, tissue: LazyTissue, files: Mapping[str, Path] = _NO_FILES) -> None:
+    def add(
+        self,
+        name: str,
+        tissue: LazyTissue,
+        files: Mapping[str, Path] = _NO_FILES,
+        stamps: Stamps | None = None,
+    ) -> None:
         """Check one tissue and write it.
 
         Args:
             name: of the tissue, a plain file name.
             tissue: its pixels.
             files: what it comes from, recorded with size and sha256.
+            stamps: of these files before they were read.
         """
         self._check_name(name)
         check_tissue(name, tissue, self.header.images)
-        made = stamp(files)
         try:
             group = zarr.open_group(self._workplace.folder / name, mode="w")
             attributes = ingest(group, name, tissue, self.header)
             attributes["source"] = {file: self._record(path) for file, path in files.items()}
             group.attrs[layout.ATTRIBUTE] = attributes
             entry = self._entry(name, tissue, attributes["digests"])
+            if stamps:
+                stamps.check(name)
+                self._workplace.finish(name, {"stamp": stamps.of(name), "entry": list(entry)})
             self._entries.append(entry)
-            self._workplace.finish(name, {"stamp": made, "entry": list(entry)})
         except OSError as error:
             if isinstance(error, TissuesegError):
                 raise
             raise TissueDataError(f"cannot write tissue {name} to {self.path}: {error}.") from error
 
-    def kept(self, name: str, files: Mapping[str, Path] = _NO_FILES) -> bool:
+    def kept(self, name: str, stamps: Stamps) -> bool:
         """Whether an interrupted writer finished this tissue from the same files; then it is in."""
         note = self._workplace.finished.get(name)
-        if note is None or note["stamp"] != stamp(files):
+        if note is None or note["stamp"] != stamps.of(name):
             return False
         self._check_name(name)
         self._entries.append(TissueEntry(*note["entry"]))
@@ -138,8 +149,14 @@ class TissueWriter:
     def __enter__(self) -> TissueWriter:
         try:
             self._workplace.open(self._recipe)
+            self._check_target()  # opening may have brought a store back
         except OSError as error:
+            if isinstance(error, TissuesegError):
+                raise
             raise TissueDataError(f"cannot write a store at {self.path}: {error}.") from error
+        except TissuesegError:
+            self._workplace.close()
+            raise
         return self
 
     def __exit__(
@@ -151,8 +168,12 @@ class TissueWriter:
         try:
             if kind is None:
                 self._finish()
+        except TissuesegError as failure:
+            error = failure
+            raise
         except OSError as failure:
-            raise TissueDataError(f"cannot write {self.path}: {failure}.") from failure
+            error = TissueDataError(f"cannot write {self.path}: {failure}.")
+            raise error from failure
         finally:
             left = self._workplace.close()
             if left and error is not None:
@@ -165,6 +186,7 @@ class TissueWriter:
     def _finish(self) -> None:
         if not self._entries:
             raise TissueDataError(f"no tissue to write to {self.path}: the source is empty.")
+        self._check_target()
         names = {entry.name for entry in self._entries}
         root = self._workplace.settle(names)
         root.attrs[layout.ATTRIBUTE] = {
@@ -176,7 +198,6 @@ class TissueWriter:
             "moments": self.header.moments,
             "tissues": [list(entry) for entry in self._entries],
         }
-        self._check_target()
         self._workplace.publish()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +53,7 @@ def complete(target: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Ite
         TissueDataError: the target is taken, or cannot be written.
     """
     check_target(target, overwrite, ours)
-    place = HiddenFolder(target, f"partial-{os.getpid()}")
+    place = HiddenFolder(target, own=True)
     try:
         place.make_parents()
         place.discard()
