@@ -40,10 +40,10 @@ IMAGES = {
         ("a.he.npy", "no pixels"),
     ),
     "H&E and SP of different sizes": Case(
-        sp(ones(2, 20, 24)), ("tissue a", "(20, 24)", "(40, 48)", "0.5 : 1")
+        sp(ones(2, 20, 24)), ("tissue a", "20 × 24 px", "40 × 48", "1 : 2.00")
     ),
     "H&E and SP of different shapes": Case(
-        sp(ones(2, 40, 47)), ("tissue a", "(40, 47)", "(40, 48)")
+        sp(ones(2, 40, 47)), ("tissue a", "40 × 47 px", "40 × 48", "crop or pad")
     ),
     "too many SP channels": Case(sp(ones(3, *SIZE)), ("a.sp.tif", "3", "DAPI")),
     "too few SP channels": Case(sp(ones(1, *SIZE)), ("a.sp.tif", "1", "DAPI")),
@@ -58,7 +58,7 @@ IMAGES = {
         sp(ones(3, 2, *SIZE), metadata={"axes": "TCYX"}, imagej=True), ("a.sp.tif", "TCYX")
     ),
     "SP of complex numbers": Case(
-        npy_sp(ones(2, *SIZE, dtype=np.complex64)), ("tissue a", "complex64")
+        npy_sp(ones(2, *SIZE, dtype=np.complex64)), ("a.sp.npy", "complex64")
     ),
     "SP with NaN": Case(
         sp(ones(2, *SIZE, dtype=np.float32, at=np.nan)), ("tissue a", "DAPI hold NaN")

@@ -32,11 +32,11 @@ MASKS = {
     ),
     "mask at another resolution": Case(
         mask(np.kron(cells(), np.ones((2, 2), np.uint16))),
-        ("tissue a", "(80, 96)", "(40, 48)", "0.5 : 1"),
+        ("tissue a", "80 × 96", "40 × 48", "1 : 2.00"),
     ),
-    "mask with swapped axes": Case(mask(cells().T), ("tissue a", "(48, 40)", "(40, 48)")),
+    "mask with swapped axes": Case(mask(cells().T), ("tissue a", "48 × 40", "40 × 48", "swapped")),
     "class mask of another size": Case(
-        class_mask(np.zeros((39, 48), np.uint8)), ("a.classes.png", "(39, 48)")
+        class_mask(np.zeros((39, 48), np.uint8)), ("a.classes.png", "39 × 48 px", "40 × 48")
     ),
     "unknown class id": Case(
         lambda f: (mask(cells())(f), class_mask(cells(7, np.uint8))(f)),
@@ -58,7 +58,7 @@ MASKS = {
             [np.save(f.path / f"{n}.npy", cells()[:, 1:]) for n in "ab"],
             f.describe(masks=f.description["masks"] | {"ignore": "{id}.npy"}),
         ),
-        ("a.npy is (40, 47)", "(40, 48)"),
+        ("a.npy is 40 × 47 px", "40 × 48"),
     ),
     "npz of several arrays": Case(
         lambda f: (
@@ -73,13 +73,14 @@ TABLES = {
     "table without the columns": Case(
         table("cell,kind\n1,tumor\n"), ("a.csv", "['id', 'type']", "masks.types")
     ),
-    "empty table": Case(table(""), ("a.csv", "columns []")),
+    "empty table": Case(table(""), ("a.csv is empty", "header")),
     "id given twice": Case(
-        table("id,type\n1,tumor\n1,immune\n"), ("a.csv line 3", "'1' is given twice")
+        table("id,type\n1,tumor\n1,immune\n"), ("a.csv line 3", "id 1 is given twice")
     ),
     "id that is no number": Case(
-        table("id,type\nx,tumor\n"), ("a.csv line 2", "'x' is no integer")
+        table("id,type\nx,tumor\n"), ("a.csv line 2", "id is 'x', wanted a number")
     ),
+    "row without a value": Case(table("id,type\n1\n"), ("a.csv line 2 has 1 values", "mend")),
     "unknown type": Case(
         table("id,type\n1,tumour\n"), ("a.csv line 2", "'tumour'", "did you mean tumor?")
     ),
@@ -90,6 +91,6 @@ TABLES = {
         lambda f: (table("")(f), (f.path / "a.csv").write_bytes(bytes(range(256)))), ("a.csv",)
     ),
     "table of half the cells": Case(
-        table("id,type\n1,tumor\n"), ("tissue a", "instances without class")
+        table("id,type\n1,tumor\n"), ("tissue a", "a.csv", "instances without class", "untyped")
     ),
 }

@@ -87,9 +87,9 @@ SLIDES = {
     "slide that is text": slides(
         lambda f: (f.path / "a.he.ome.tif").write_text("<html>"), "a.he.ome.tif", "cannot be read"
     ),
-    "H&E and SP of other resolutions": slides(half_size, "128 × 96", "64 × 48", "2.00 : 1"),
+    "H&E and SP of other resolutions": slides(half_size, "96 × 128", "48 × 64", "1 : 2.00"),
     "labels at another resolution": slides(
-        lambda f: f.save_labels("a", SLIDE.labels[::2, ::2]), "128 × 96", "64 × 48", "2.00 : 1"
+        lambda f: f.save_labels("a", SLIDE.labels[::2, ::2]), "96 × 128", "48 × 64", "1 : 2.00"
     ),
     "contradictory µm/px": slides(contradicting_scales, "a.he.ome.tif", "0.25", "0.5", "mpp"),
     "no µm/px anywhere": slides(no_scales, "µm/px", "mpp"),
@@ -128,7 +128,7 @@ SLIDES = {
     "table of slides without ids": slides(listed(HEADER[3:], ROW[2:]), "slides.csv", "id"),
     "slide listed twice": slides(listed(HEADER, ROW, ROW), "slides.csv", "'a' twice"),
     "region outside its slide": slides(
-        regions("a,r,100,0,64,64"), "regions.csv line 2", "128 × 96"
+        regions("a,r,100,0,64,64"), "regions.csv line 2", "96 × 128"
     ),
     "region of another slide": slides(regions("b,r,0,0,64,64"), "regions.csv line 2", "'b'"),
     "region that is no number": slides(regions("a,r,zero,0,64,64"), "regions.csv line 2", "'zero'"),

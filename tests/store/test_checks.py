@@ -37,9 +37,15 @@ CONTRADICTIONS = {
     "infinity": ({"sp": sp(np.inf)}, "CD3 hold NaN or infinity"),
     "negative": ({"sp": sp(-2)}, "CD3 hold negative values (lowest -2)"),
     "negative integers": ({"sp": sp(-2, np.int16)}, "CD3 hold negative values"),
-    "sp of another size": ({"sp": np.zeros((2, 40, 47), np.uint8)}, "SP image is (40, 47)"),
-    "instances of another size": ({"instances": mask(1)[:39]}, "instance mask is (39, 48)"),
-    "classes of another size": ({"classes": mask(1)[:39]}, "class mask is (39, 48)"),
+    "sp of another size": (
+        {"sp": np.zeros((2, 40, 47), np.uint8)},
+        "the SP image is 40 × 47 px, but the H&E image is 40 × 48 (height × width)",
+    ),
+    "instances of another size": (
+        {"instances": mask(1)[:39]},
+        "the instance mask is 39 × 48 px, but the H&E image is",
+    ),
+    "classes of another size": ({"classes": mask(1)[:39]}, "the class mask is 39 × 48 px"),
     "float instances": ({"instances": mask(1, np.float32)}, "wanted integers"),
     "negative instances": ({"instances": mask(-1)}, "instance ids are -1"),
     "huge instances": ({"instances": mask(2**31)}, "relabel"),

@@ -10,6 +10,7 @@ import numpy as np
 from tissueseg.contracts import IGNORE, Channel, TissueClass
 from tissueseg.errors import TissueDataError
 from tissueseg.store.planes import LazyTissue, Planes, Tissue
+from tissueseg.store.sizes import check_sizes
 
 _SHOWN = 5
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a note's name is longer
@@ -48,7 +49,7 @@ def check_tissue(name: str, tissue: LazyTissue, images: Sequence[str]) -> None:
             "every tissue: add what is missing or make a store of its own."
         )
     if isinstance(tissue, Tissue):
-        check_sizes(name, tissue)
+        _check_sizes(name, tissue)
 
 
 def check_planes(
@@ -63,7 +64,7 @@ def check_planes(
         _check_he(name, planes.he)
     if planes.sp is not None:
         _check_sp(name, planes.sp, panel)
-    check_sizes(name, planes)
+    _check_sizes(name, planes)
     _check_masks(name, planes)
     _check_class_ids(name, planes.classes, len(classes))
     _check_typed(name, planes)
@@ -101,27 +102,12 @@ def _check_sp(name: str, sp: np.ndarray, panel: Sequence[Channel]) -> None:
         )
 
 
-def check_sizes(name: str, planes: Planes | Tissue) -> None:
+def _check_sizes(name: str, planes: Planes | Tissue) -> None:
     """Refuse planes that do not lie on each other, pixel by pixel."""
-    parts = {"H&E": planes.he, "SP image": planes.sp}
-    shapes = {what: plane.shape[-2:] for what, plane in parts.items() if plane is not None}
-    image, wanted = next(iter(shapes.items()))
-    shapes |= {"instance mask": planes.instances.shape, "class mask": planes.classes.shape}
-    for what, shape in shapes.items():
-        if shape != wanted:
-            ratio = size_ratio(shape, wanted)
-            raise TissueDataError(
-                f"tissue {name}: {what} is {shape}, but the {image} is {wanted} (height, width{ratio}): "
-                "crop or resample so that they are co-registered."
-            )
-
-
-def size_ratio(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """`, 2 : 1` where both sides are as many times larger, for messages on sizes that differ."""
-    if len(shape) != 2 or not all((*shape, *wanted)):
-        return ""
-    high, wide = (got / want for got, want in zip(shape, wanted, strict=True))
-    return f", {high:.3g} : 1" if abs(high / wide - 1) < 0.02 and abs(high - 1) > 0.02 else ""
+    parts = {"the H&E image": planes.he, "the SP image": planes.sp}
+    sizes = {what: plane.shape[-2:] for what, plane in parts.items() if plane is not None}
+    sizes |= {"the instance mask": planes.instances.shape, "the class mask": planes.classes.shape}
+    check_sizes(f"tissue {name}", sizes)
 
 
 def _check_masks(name: str, planes: Planes) -> None:
@@ -149,10 +135,16 @@ def _check_class_ids(name: str, classes: np.ndarray, n_classes: int) -> None:
 def _check_typed(name: str, planes: Planes) -> None:
     untyped = np.unique(planes.instances[(planes.instances > 0) & (planes.classes == 0)])
     if untyped.size:
-        raise TissueDataError(
-            f"tissue {name}: {untyped.size} instances without class, such as {untyped[:_SHOWN].tolist()}"
-            f": give them a class, or class {IGNORE} to leave them out (`untyped: ignore`)."
-        )
+        raise untyped_error(f"tissue {name}", untyped)
+
+
+def untyped_error(where: str, ids: np.ndarray) -> TissueDataError:
+    """The error of instances that have no class, though nobody said to ignore them."""
+    return TissueDataError(
+        f"{where}: {ids.size} instances without class, such as {ids[:_SHOWN].tolist()}: give them a "
+        f"class, or class {IGNORE}, by which they count as cells only (`untyped: ignore` in the YAML of "
+        "the source, source.untyped=ignore where it has none)."
+    )
 
 
 def _count(classes: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from layouts import write_ngff, write_parquet
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.planes import Window
+from tissueseg.store.reading import tables
 from tissueseg.store.reading.ngff import NgffImage
 from tissueseg.store.reading.tables import column_names, plain_id, read_batches, read_table
 
@@ -22,10 +23,30 @@ def test_text_tables_of_every_separator_are_read(separator: str, tmp_path: Path)
     table = read_table(path)
     assert table.integers("id") == [1, 2, 3]
     assert table.texts("name") == ["x", "a b", ""]
-    assert list(table.rows())[1] == {"id": "2", "name": "a b"}
     assert (len(table), table.where(1)) == (3, f"{path} line 4")
     assert column_names(path) == ("id", "name")
     assert list(read_table(path, ["name"]).columns) == ["name"]
+
+
+def test_text_tables_come_in_parts_with_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_BATCH", 2)
+    path = tmp_path / "a.csv"
+    path.write_text("id,x\n1,a\n\n2,b\n3,c\n4,d\n")
+    parts = list(read_batches(path, ["id"]))
+    assert [(part.integers("id"), list(part.lines)) for part in parts] == [
+        ([1, 2], [2, 4]),
+        ([3, 4], [5, 6]),
+    ]
+    assert list(parts[0].columns) == ["id"]
+    assert read_table(path).texts("x") == ["a", "b", "c", "d"]
+    path.write_text("id,x\n1,a\n2,b\n3\n")
+    with pytest.raises(TissueDataError, match="line 4 has 1 values, but 2 columns"):
+        read_table(path)
+    assert column_names(path) == ("id", "x")  # the header is whole
+    path.write_text("id,x\n")
+    assert [len(part) for part in read_batches(path)] == [0]
 
 
 def test_flags_and_numbers_may_be_written_in_several_ways(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:
     with TiffImage(path) as image:
         assert image.mpp == 0.5
     path = save_ome(tmp_path / "a.ome.tif", PhysicalSizeX=0.5, PhysicalSizeY=0.52)
-    assert "claims pixels of 0.5 × 0.52 µm (width × height), wanted squares" in refused(path)
+    assert "claims pixels of 0.52 × 0.5 µm (height × width), wanted squares" in refused(path)
 
 
 def test_imagej_states_the_scale_and_the_names(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from folders import SIZE, convert, first, refused
 
 from tissueseg.contracts import Channel
 from tissueseg.errors import TissuesegError
+from tissueseg.store.notices import gather
 from tissueseg.store.planes import Tissue, Window
 from tissueseg.store.sources.folder import FolderSource
 
@@ -156,9 +157,9 @@ def test_tissues_may_be_chosen_and_have_patients(image_folder: Any) -> None:
     assert first(image_folder).patient is None
 
 
-def save_ome(folder: Any, name: str, channels: list[str]) -> None:
+def save_ome(folder: Any, name: str, channels: list[str], mpp: float = 0.25) -> None:
     image = np.ones((len(channels), *SIZE), np.uint8)
-    metadata = {"axes": "CYX", "Channel": {"Name": channels}, "PhysicalSizeX": 0.25}
+    metadata = {"axes": "CYX", "Channel": {"Name": channels}, "PhysicalSizeX": mpp}
     tifffile.imwrite(folder.path / f"{name}.ome.tif", image, ome=True, metadata=metadata)
 
 
@@ -169,7 +170,6 @@ def test_channel_names_come_from_the_file(image_folder: Any, tmp_path: Path) -> 
     image_folder.describe(images=sp, channels={"CD8": "P01732"})
     source = FolderSource(image_folder.path)
     assert source.panel == (Channel("DNA1", "P68431", True), Channel("CD8", "P01732"), Channel("x"))
-    assert "a.ome.tif claims 0.25 µm/px, mpp=0.5 is used" in source.notices
     image_folder.describe(images=sp, channels={"CD88": "P01732"})
     assert "has ['CD88'], but" in refused(image_folder, tmp_path)
     image_folder.describe(images=sp, channels=["CD8", "DNA1", "x"])
@@ -178,6 +178,40 @@ def test_channel_names_come_from_the_file(image_folder: Any, tmp_path: Path) -> 
     tissue = first(image_folder)
     assert tissue.sp is not None
     assert tissue.sp.shape == (2, *SIZE)
+
+
+def test_every_image_that_claims_another_scale_is_named(image_folder: Any) -> None:
+    nuclei = (image_folder.path / "a.nuclei.tif").read_bytes()
+    for name, sp, he in (("a", 0.5, 0.5), ("b", 0.25, 1.0), ("c", 0.5, 0.25), ("d", 0.507, 0.493)):
+        save_ome(image_folder, name, ["DAPI", "CD3"], sp)
+        pixels = np.ones((*SIZE, 3), np.uint8)
+        sides = {"PhysicalSizeX": he, "PhysicalSizeY": he}
+        path = image_folder.path / f"{name}.he.ome.tif"
+        tifffile.imwrite(path, pixels, photometric="rgb", ome=True, metadata=sides)
+        (image_folder.path / f"{name}.tif").write_bytes(nuclei)
+    images = {"he": "{id}.he.ome.tif", "sp": "{id}.ome.tif"}
+    described = {"images": images, "masks": {"instances": "{id}.tif"}, "classes": None}
+    image_folder.describe(**described)
+    source = FolderSource(image_folder.path)
+    assert gather({t: source.open(t).notices for t in source.tissues}) == (
+        "H&E claims 1 µm/px, mpp=0.5 is used (tissue b)",
+        "SP claims 0.25 µm/px, mpp=0.5 is used (tissue b)",
+        "H&E claims 0.25 µm/px, mpp=0.5 is used (tissue c)",
+        "claims of µm/px differ (H&E 0.493 and SP 0.507), mpp=0.5 is used (tissue d)",
+    )
+    image_folder.describe(mpp="unknown", tissues=["a"], **described)
+    assert list(first(image_folder).notices) == [
+        "H&E claims 0.5 µm/px, mpp=unknown is used",
+        "SP claims 0.5 µm/px, mpp=unknown is used",
+    ]
+
+
+def test_stains_of_dna_are_said_unless_their_protein_is_stated(image_folder: Any) -> None:
+    message = "nuclear channels DAPI stand for histone H3 (P68431)"
+    assert message in FolderSource(image_folder.path).notices
+    stated = {"name": "DAPI", "uniprot": "P68431", "nuclear": True}
+    image_folder.describe(channels=[stated, "CD3"])
+    assert FolderSource(image_folder.path).notices == []
 
 
 def test_imagej_labels_are_channel_names(image_folder: Any) -> None:

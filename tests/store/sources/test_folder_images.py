@@ -92,7 +92,7 @@ def test_ambiguous_axes_are_refused(image_folder: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "stored"),
-    [("bool", "uint8"), ("int32", "uint16"), ("float64", "float32"), ("float16", "float32")],
+    [("bool", "uint8"), ("int32", "float32"), ("float64", "float32"), ("float16", "float32")],
 )
 def test_sp_types_become_those_of_the_store(dtype: str, stored: str, image_folder: Any) -> None:
     image_folder.describe(images={"sp": "{id}.sp.npy"})
@@ -103,6 +103,18 @@ def test_sp_types_become_those_of_the_store(dtype: str, stored: str, image_folde
     assert tissue.sp is not None
     assert tissue.sp.dtype == stored
     assert f"SP intensities converted from {dtype} to {stored} (tissue a)" in said(tissue)
+
+
+def test_tissues_of_one_file_type_have_one_type_whatever_their_values(image_folder: Any) -> None:
+    image_folder.describe(images={"sp": "{id}.sp.npy"})
+    for name, value in (("a", 1), ("b", 70_000)):
+        np.save(image_folder.path / f"{name}.sp.npy", np.full((2, *SIZE), value, np.int32))
+    source = FolderSource(image_folder.path)
+    found = [source.open(tissue).sp for tissue in source.tissues]
+    assert [(sp.dtype, sp.max()) for sp in found if sp is not None] == [
+        (np.float32, 1),
+        (np.float32, 70_000),
+    ]
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN"), (-3, "negative values (lowest -3)")])

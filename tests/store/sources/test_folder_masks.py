@@ -13,6 +13,7 @@ from folders import SIZE, first, refused, said
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from layouts import write_parquet
 
 from tissueseg.contracts import IGNORE
 from tissueseg.store.sources.folder import FolderSource
@@ -68,9 +69,10 @@ def test_untyped_instance_is_an_error_or_ignored(image_folder: Any, tmp_path: Pa
     classes = np.where(two_cells() == 4, 1, 0)
     save_masks(image_folder, instances=two_cells(), classes=classes)
     describe_masks(image_folder, "instances", "classes")
-    assert refused(image_folder, tmp_path).startswith(
-        "tissue a: 1 instances without class, such as [9]"
-    )
+    message = refused(image_folder, tmp_path)
+    assert message.startswith("tissue a: ")
+    assert "a.classes.npz: 1 instances without class, such as [9]: give them a class" in message
+    assert "(`untyped: ignore` in the YAML" in message
     describe_masks(image_folder, "instances", "classes", untyped="ignore")
     tissue = first(image_folder)
     assert (tissue.classes[two_cells() == 9] == IGNORE).all()
@@ -130,7 +132,7 @@ def test_a_tiff_is_not_read_as_the_png_it_claims_to_be(image_folder: Any, tmp_pa
         (np.zeros((*SIZE, 3), np.uint8), "wanted one integer per pixel"),
         (np.full(SIZE, 0.5), "wanted integers"),
         (np.zeros(7), "wanted one integer per pixel"),
-        (np.zeros((39, 48), np.uint8), "instance mask is (39, 48), but the H&E is (40, 48)"),
+        (np.zeros((39, 48), np.uint8), "instance mask is 39 × 48 px, but the H&E image is 40 × 48"),
         (np.full(SIZE, 2**40), "relabel them"),
     ],
 )
@@ -148,7 +150,9 @@ def test_class_and_ignore_masks_must_lie_on_the_instances(
     for kind in ("classes", "ignore"):
         save_masks(image_folder, instances=two_cells(), **{kind: np.ones((39, 48), np.uint8)})
         describe_masks(image_folder, "instances", kind, classes=["background", "x"])
-        assert f"a.{kind}.npz is (39, 48), but" in refused(image_folder, tmp_path)
+        assert f"a.{kind}.npz is 39 × 48 px, but the instance mask is" in refused(
+            image_folder, tmp_path
+        )
 
 
 def test_float_labels_are_integers_after_all(image_folder: Any) -> None:
@@ -186,10 +190,27 @@ def test_types_are_painted(delimiter: str, image_folder: Any) -> None:
     assert "1 rows of types without an instance (tissue a)" in said(tissue)
 
 
+def test_types_may_be_a_parquet_table(image_folder: Any) -> None:
+    pytest.importorskip("pyarrow")
+    describe_types(image_folder, "")
+    masks = {"instances": "{id}.instances.npz"}
+    types = {"file": "{id}.parquet", "id": "cell", "type": "kind"}
+    classes = ["background", {"name": "tumor", "types": ["None"]}, "immune"]
+    image_folder.describe(masks=masks | {"types": types}, classes=classes, untyped="ignore")
+    for name in ("a", "b"):
+        columns = {"cell": [4, 9], "kind": ["None", None], "area": [1.5, 2]}
+        write_parquet(image_folder.path / f"{name}.parquet", columns)
+    found = first(image_folder).classes
+    assert (found[two_cells() == 4] == 1).all()  # a class may be called so
+    assert (found[two_cells() == 9] == IGNORE).all()
+
+
 @pytest.mark.parametrize("row", ["", "9,\n", "9,NA\n", "9,unclear\n", "9,0\n"])
 def test_instances_without_type(row: str, image_folder: Any, tmp_path: Path) -> None:
     describe_types(image_folder, "cell,kind\n4,tumor\n" + row)
-    assert "tissue a: 1 instances without class, such as [9]" in refused(image_folder, tmp_path)
+    message = refused(image_folder, tmp_path)
+    assert message.startswith("tissue a: ")
+    assert "a.csv: 1 instances without class, such as [9]" in message
     describe_types(image_folder, "cell,kind\n4,tumor\n" + row, untyped="ignore")
     assert (first(image_folder).classes[two_cells() == 9] == IGNORE).all()
 
@@ -198,12 +219,15 @@ def test_instances_without_type(row: str, image_folder: Any, tmp_path: Path) -> 
     ("text", "said"),
     [
         ("cell,type\n4,tumor\n", "wants ['kind']"),
-        ("", "has columns []"),
+        ("", "is empty, wanted a header"),
         ("cell,kind\n4,tumour\n", "line 2: type 'tumour' is none of"),
         ("cell,kind\n4,tumour\n", "did you mean tumor?"),
         ("cell,kind\n4,7\n", "type '7' is none of"),
-        ("cell,kind\n4,tumor\n4,immune\n", "line 3: instance id '4' is given twice"),
-        ("cell,kind\nx,tumor\n", "line 2: instance id 'x' is no integer"),
+        ("cell,kind\n4,tumor\n4,immune\n", "line 3: instance id 4 is given twice"),
+        ("cell,kind\nx,tumor\n", "line 2: cell is 'x', wanted a number"),
+        ("cell,kind\n4.5,tumor\n", "line 2: cell is '4.5', wanted a whole number"),
+        ("cell,kind\n4,tumor\n9\n", "line 3 has 1 values, but 2 columns"),
+        ('cell,kind\n4,"tumor\n', "cannot be read as a table"),
     ],
 )
 def test_tables_that_cannot_be_used(

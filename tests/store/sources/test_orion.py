@@ -139,7 +139,7 @@ def test_regions_of_a_table(folder: SlideFolder, slide: SlideImages) -> None:
 
 REGION_TABLES = {
     "b,core,0,0,9,9": "line 2: there is no slide 'b'; there are a",
-    "a,core,400,0,21,9": "line 2: region 'core' is x 400 … 421, y 0 … 9, but slide a is 420 × 300 px",
+    "a,core,400,0,21,9": "line 2: region 'core' is x 400 … 421, y 0 … 9, but slide a is 300 × 420 px",
     "a,core,-1,0,9,9": "region 'core' is x -1",
     "a,core,0,0,0,9": "x 0 … 0",
     "a,core,0.5,0,9,9": "line 2: x is '0.5', wanted a whole number",

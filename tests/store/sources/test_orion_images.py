@@ -30,15 +30,14 @@ def folder(tmp_path: Path, slide: SlideImages) -> SlideFolder:
 
 def test_images_of_two_resolutions_are_refused(folder: SlideFolder, slide: SlideImages) -> None:
     folder.save_sp("a", slide.sp[:, ::2, ::2])
-    message = "H&E is 420 × 300 px (width × height), SP 210 × 150 (2.00 : 1): export both at one"
+    message = "SP is 150 × 210 px, but H&E is 300 × 420 (height × width), 1 : 2.00: export both at"
     assert message in refused(folder)
     folder.save_sp("a", slide.sp)
     folder.save_labels("a", slide.labels[::4, ::4])
-    assert "SP is 420 × 300 px (width × height), the label image 105 × 75 (4.00 : 1)" in refused(
-        folder
-    )
+    message = "the label image is 75 × 105 px, but H&E is 300 × 420 (height × width), 1 : 4.00"
+    assert message in refused(folder)
     folder.save_labels("a", slide.labels[1:, 2:])
-    assert "the label image 418 × 299: crop or pad them to one frame" in refused(folder)
+    assert "H&E is 300 × 420 (height × width): crop or pad them to one frame" in refused(folder)
     folder.save_labels("a", slide.labels[:100])
     assert "they do not show the same field" in refused(folder)
 

@@ -147,9 +147,10 @@ def test_folder_and_description_must_be_there(folder: SlideFolder, tmp_path: Pat
 CELL_TABLES = {
     ("CellID,type", "7,tumor"): "has columns ['CellID', 'type'], but the description wants",
     ("CellID,phenotype", "7,tumour"): "line 2: type 'tumour' is none of",
-    ("CellID,phenotype", "7,tumor", "", "7,tumor"): "line 4: instance id '7' is given twice",
-    ("CellID,phenotype", "seven,tumor"): "line 2: instance id 'seven' is no integer",
-    ("CellID,phenotype", "7"): None,  # no type: not known
+    ("CellID,phenotype", "7,tumor", "", "7,tumor"): "line 4: instance id 7 is given twice",
+    ("CellID,phenotype", "seven,tumor"): "line 2: CellID is 'seven', wanted a number",
+    ("CellID,phenotype", "7"): "line 2 has 1 values, but 2 columns",
+    ("CellID,phenotype", "7,"): None,  # no type: not known
 }
 
 
@@ -195,6 +196,8 @@ def test_untyped_cells_are_counted_once(folder: SlideFolder, slide: SlideImages)
     untyped = np.unique(slide.labels[slide.classes == IGNORE]).size
     assert untyped > 100
     assert tissue.notices == {"{n} instances without class take class 255": untyped}
+    assert tissue.clips == {}
+    assert OrionSource(folder.path).open("a").notices == {}  # counted by each tissue for itself
 
 
 def test_untyped_cells_are_an_error_unless_declared(folder: SlideFolder, tmp_path: Path) -> None:

@@ -234,11 +234,22 @@ def test_he_must_be_rgb_of_the_same_size(spora: Spora) -> None:
     )
     shutil.rmtree(path)
     spora.image("../../../he/1_0mpp/images/a", spora.he["a"].astype(np.float32))
-    assert "has 3 channels of float32, wanted H&E as 3 of uint8" in spora_refusal(spora, he=True)
+    message = spora_refusal(spora, he=True)
+    assert "he/1_0mpp/images/a.ome.zarr: H&E has float32 pixels, wanted 8-bit RGB" in message
     shutil.rmtree(path)
     spora.image("../../../he/1_0mpp/images/a", np.moveaxis(spora.he["a"], 0, -1), axes="yxc")
     he = SporaSource(spora.path, he=True).open("a").read(WINDOW).he
     np.testing.assert_array_equal(he, spora.he["a"][:, 5:35, 3:43])
+
+
+def test_alpha_of_he_is_dropped_and_said(spora: Spora) -> None:
+    path = spora.path / "he/1_0mpp/images/a.ome.zarr"
+    shutil.rmtree(path)
+    opaque = np.concatenate([spora.he["a"], np.full((1, *SIZE), 255, np.uint8)])
+    spora.image("../../../he/1_0mpp/images/a", opaque)
+    tissue = SporaSource(spora.path, he=True).open("a")
+    np.testing.assert_array_equal(tissue.read(WINDOW).he, spora.he["a"][:, 5:35, 3:43], strict=True)
+    assert tissue.notices == {"alpha channel of H&E dropped": 1}
 
 
 def test_a_scale_in_nanometres_is_understood_and_none_is_said(spora: Spora) -> None:

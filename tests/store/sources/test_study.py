@@ -134,6 +134,7 @@ def test_instances_without_class_are_refused_or_declared(study: Study) -> None:
     message = study_refusal(study)
     assert "tissue a: " in message
     assert "1 instances without class, such as [3]" in message
+    assert "source.untyped=ignore" in message
     tissue = StudySource(study.path, mpp=0.5, untyped="ignore").open("a")
     assert (tissue.read(whole(SIZE)).classes[study.instances == 3] == IGNORE).all()
     assert tissue.notices == {"{n} instances without class take class 255": 1}
@@ -145,8 +146,8 @@ def test_masks_of_another_size_are_refused_or_stretched(study: Study) -> None:
         for tissue in "ab":
             study.array(f"cell_masks/{folder}", tissue, full[::2, ::2])
     message = study_refusal(study)
-    assert "is 20 × 24 px, but the image is 40 × 48 (height × width, 2 and 2 times" in message
-    assert "source.resize_masks=true" in message
+    assert "is 20 × 24 px, but the image is 40 × 48 (height × width), 1 : 2.00: export" in message
+    assert "Or set source.resize_masks=true to stretch it." in message
     tissue = StudySource(study.path, mpp=0.5, resize_masks=True).open("a")
     planes = tissue.read(whole(SIZE))
     twice = study.instances[::2, ::2].repeat(2, 0).repeat(2, 1)
@@ -154,14 +155,16 @@ def test_masks_of_another_size_are_refused_or_stretched(study: Study) -> None:
     stretched = "masks stretched (nearest pixel) from 20 × 24 to 40 × 48 px"
     assert tissue.notices == {stretched: 2}
     study.array("cell_masks/segmentation", "a", study.instances.T)
-    assert "make both of one size" in study_refusal(study, resize_masks=True)
+    message = study_refusal(study, resize_masks=True)
+    assert "is 48 × 40 px, but the image is 40 × 48 (height × width): its sides are" in message
+    assert "resize_masks" not in message
 
 
 def test_he_and_sp_that_differ_by_a_pixel_are_refused(study: Study) -> None:
     study.picture("a", study.he["a"][:, :39])
     message = study_refusal(study)
     assert "the SP image is 40 × 48 px, but the H&E image is 39 × 48" in message
-    assert "crop both" in message
+    assert "crop or pad them to one frame" in message
 
 
 def test_other_numbers_become_floats_and_that_is_said(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""What a TIFF says of its pixels: names of its channels, and µm per pixel.
+"""What a TIFF says of its pixels: names of its channels, and µm per pixel; and whether that is so.
 
 Every program writes them elsewhere: OME-XML, Aperio's description, ImageJ's, or the resolution tags of
 the format itself. What cannot be true of cells (a placeholder, the 72 dpi of a screen) counts as unsaid.
@@ -7,7 +7,7 @@ the format itself. What cannot be true of cells (a placeholder, the 72 dpi of a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -15,9 +15,11 @@ from xml.etree import ElementTree
 import tifffile
 
 from tissueseg.errors import TissueDataError
+from tissueseg.store.notices import Notices
 
 FINEST_MPP = 0.01
 COARSEST_MPP = 20.0  # µm/px at which no cell is left to see: a value above is in other units
+MPP_TOLERANCE = 0.02  # relative; headers round
 
 _SQUARE = 0.01  # relative difference of the two sides of a pixel that rounding explains
 
@@ -47,6 +49,28 @@ def read_claims(file: tifffile.TiffFile) -> Claims:
     if image is not None:
         return Claims(_names([c.get("Name") for c in image.findall("{*}Pixels/{*}Channel")]), mpp)
     return Claims(_names((file.imagej_metadata or {}).get("Labels", [])), mpp)
+
+
+def compare_claims(claims: Mapping[str, float | None], mpp: float | None, notices: Notices) -> None:
+    """Note images of one tissue that claim another scale than the one used, or than each other.
+
+    Args:
+        claims: image -> µm per pixel that its file claims.
+        mpp: µm per pixel, as described; None: described as unknown.
+        notices: takes what was found.
+    """
+    said = {image: claim for image, claim in claims.items() if claim}
+    used = "unknown" if mpp is None else f"{mpp:g}"
+    other = {
+        image: claim
+        for image, claim in said.items()
+        if mpp is None or abs(claim / mpp - 1) > MPP_TOLERANCE
+    }
+    for image, claim in other.items():
+        notices.count(f"{image} claims {claim:g} µm/px, mpp={used} is used")
+    if said and not other and max(said.values()) / min(said.values()) - 1 > MPP_TOLERANCE:
+        listed = " and ".join(f"{image} {claim:g}" for image, claim in said.items())
+        notices.count(f"claims of µm/px differ ({listed}), mpp={used} is used")
 
 
 def _ome_image(file: tifffile.TiffFile) -> ElementTree.Element | None:
@@ -99,7 +123,7 @@ def _micrometres(size: str | float | None, unit: str) -> float | None:
 def _square(path: Path, width: float | None, height: float | None) -> float | None:
     if width and height and abs(width / height - 1) > _SQUARE:
         raise TissueDataError(
-            f"{path} claims pixels of {width:g} × {height:g} µm (width × height), wanted squares: "
+            f"{path} claims pixels of {height:g} × {width:g} µm (height × width), wanted squares: "
             "resample it, or mend its header if that is wrong."
         )
     return width or height

@@ -20,13 +20,16 @@ from tissueseg.store.reading.tiff import opened, reading
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ARRAY_SUFFIXES = (".npy", ".npz")
-TABLE_SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MASK_SUFFIXES = (".png", *TIFF_SUFFIXES, *ARRAY_SUFFIXES)  # no JPEG: it changes values
 IMAGE_SUFFIXES = (".jpg", ".jpeg", *MASK_SUFFIXES)
 
 _PNG_BIT_DEPTH = 24  # offset in the file, https://www.w3.org/TR/png-3/#11IHDR
 _PNG_COLOR_TYPE = 25
 _PNG_RGB = (2, 6)
+
+ALPHA_DROPPED = "alpha channel of H&E dropped"
+"""Notice of an H&E image with a fourth channel."""
 
 
 class Raster(NamedTuple):
@@ -38,26 +41,39 @@ class Raster(NamedTuple):
     mpp: float | None = None  # µm/px the file claims
 
 
-def read_he(path: Path) -> tuple[np.ndarray, bool]:
-    """Read an H&E image.
+class He(NamedTuple):
+    """A decoded H&E image."""
 
-    Returns:
-        (3, H, W) uint8, and whether an alpha channel was dropped.
+    pixels: np.ndarray  # (3, H, W) uint8
+    alpha: bool  # whether a fourth channel was dropped
+    mpp: float | None  # µm/px the file claims
+
+
+def read_he(path: Path) -> He:
+    """Read an H&E image.
 
     Raises:
         TissueDataError: not 8-bit RGB, or unreadable.
     """
     raster = _read(path)
-    if raster.data.dtype != np.uint8:
-        raise TissueDataError(
-            f"{path}: H&E has {raster.data.dtype} pixels, wanted 8-bit RGB. If it uses the whole range, "
-            "divide by 257; otherwise scale white to 255; save as 8-bit."
-        )
     image = _channel_first(path, raster, 3)
-    if image.shape[0] not in (3, 4):
-        hint = "Is it the SP image?" if image.shape[0] > 4 else "Save it in colour."
-        raise TissueDataError(f"{path}: H&E has {image.shape[0]} channels, wanted 3 (RGB). {hint}")
-    return image[:3], image.shape[0] == 4
+    check_he(path, image.dtype, image.shape[0])
+    return He(image[:3], image.shape[0] > 3, raster.mpp)
+
+
+def check_he(path: Path, dtype: np.dtype, channels: int) -> None:
+    """Refuse an H&E image that is not 8-bit RGB, with or without alpha.
+
+    Raises:
+        TissueDataError: naming the file.
+    """
+    if dtype != np.uint8:
+        raise TissueDataError(
+            f"{path}: H&E has {dtype} pixels, wanted 8-bit RGB: scale white to 255 and save as 8-bit."
+        )
+    if channels not in (3, 4):
+        hint = "Is it the SP image?" if channels > 4 else "Save it in colour."
+        raise TissueDataError(f"{path}: H&E has {channels} channels, wanted 3 (RGB). {hint}")
 
 
 def read_sp(path: Path, channels: int | None) -> tuple[np.ndarray, Raster]:
@@ -68,10 +84,28 @@ def read_sp(path: Path, channels: int | None) -> tuple[np.ndarray, Raster]:
         channels: how many the description names; decides what an axis without meaning is.
 
     Returns:
-        (C, H, W) in a type the store takes, unless values contradict it, and the decoded file.
+        (C, H, W) in a type the store takes, and the decoded file.
     """
     raster = _read(path)
-    return _storable(_channel_first(path, raster, channels)), raster
+    stack = _channel_first(path, raster, channels)
+    return stack.astype(storable(stack.dtype, path), copy=False), raster
+
+
+def storable(dtype: np.dtype, path: Path) -> np.dtype:
+    """The type in which SP intensities of a type are stored: their own, or float32.
+
+    It follows from the file's type alone, not from its values: all windows of an image have one type,
+    and so have all tissues whose files have one.
+
+    Raises:
+        TissueDataError: no numbers.
+    """
+    if dtype.kind not in "biuf":
+        raise TissueDataError(f"{path} holds {dtype} values, wanted numbers.")
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    native = dtype.newbyteorder("=")
+    return native if native in (np.uint8, np.uint16, np.float32) else np.dtype(np.float32)
 
 
 def read_mask(path: Path, name: str) -> np.ndarray:
@@ -220,13 +254,3 @@ def _ambiguous(path: Path, data: np.ndarray, axes: str, channels: int | None) ->
         f"{path} has shape {data.shape} with axes {axes}: nothing says which are channels, {wanted}. "
         f"List as many `channels` as it has, or save with axes CYX.{last}"
     )
-
-
-def _storable(stack: np.ndarray) -> np.ndarray:
-    """The store's types: integers as uint16 when they fit, everything else as float32."""
-    if stack.dtype in (np.uint8, np.uint16, np.float32) or stack.dtype.kind not in "biuf":
-        return stack
-    if stack.dtype == bool:
-        return stack.astype(np.uint8)
-    fits = stack.dtype.kind in "iu" and stack.size and stack.min() >= 0 and stack.max() < 2**16
-    return stack.astype(np.uint16 if fits else np.float32)

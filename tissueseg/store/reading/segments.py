@@ -25,7 +25,6 @@ _JPEG = (6, 7, 34892, 33007)  # compressions whose decoder turns YCbCr into RGB
 _APERIO_YCBCR = 33003
 _COLOURS = {"SEPARATED": "CMYK", "CIELAB": "CIELAB", "ICCLAB": "CIELAB", "ITULAB": "CIELAB"}
 _PLAIN_BITS = (8, 16, 32, 64)
-_CONTIGUOUS = 1  # PlanarConfiguration: channels pixel by pixel
 
 
 @dataclass(frozen=True)

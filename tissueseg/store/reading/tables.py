@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from tissueseg.errors import ConfigError, TissueDataError
 INDEX = "__index_level_0__"
 """Column under which pandas saves an index that has no name."""
 
+EMPTY = ("", "NA", "NaN", "nan", "None", "null")
+"""Words of a text table that mean: nothing."""
+
 _BATCH = 65_536  # rows of a large table in memory at once
-_EMPTY = ("", "NA", "NaN", "nan", "None", "null")
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -62,11 +65,6 @@ class Table:
     def flags(self, *names: str) -> list[bool | None]:
         """A column of yes and no (1 and 0, true and false), None where it is empty."""
         return [self._flag(value, row, names[0]) for row, value in enumerate(self.column(*names))]
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One mapping of column -> value for each row."""
-        for row in range(len(self)):
-            yield {name: values[row] for name, values in self.columns.items()}
 
     def _number(self, value: Any, row: int, name: str) -> float:
         if _is_empty(value):
@@ -119,7 +117,7 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[T
         if _is_parquet(path):
             yield from _read_parquet(path, columns)
         else:
-            yield _read_text(path, columns)
+            yield from _read_text(path, columns)
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, TissueDataError | ConfigError):
             raise
@@ -136,7 +134,7 @@ def column_names(path: Path) -> tuple[str, ...]:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise TissueDataError(f"{path} cannot be read as a table: {reason}.") from error
-    return tuple(read_table(path).columns)
+    return tuple(next(read_batches(path)).columns)
 
 
 def plain_id(value: str, where: str) -> str:
@@ -158,7 +156,7 @@ def _is_parquet(path: Path) -> bool:
 
 def _is_empty(value: Any) -> bool:
     missing = value is None or (isinstance(value, float) and value != value)  # NaN is not itself
-    return missing or (isinstance(value, str) and value.strip() in _EMPTY)
+    return missing or (isinstance(value, str) and value.strip() in EMPTY)
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Table]:
@@ -187,26 +185,33 @@ def _parquet() -> Any:
     return parquet
 
 
-def _read_text(path: Path, columns: Sequence[str] | None) -> Table:
+def _read_text(path: Path, columns: Sequence[str] | None) -> Iterator[Table]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
         file.seek(0)
         reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
         found = [name.strip() for name in next(reader, [])]
         _check_columns(path, columns, found)
-        rows, lines = [], []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(found):
-                raise TissueDataError(
-                    f"{path} line {reader.line_num} has {len(row)} values, but {len(found)} columns "
-                    f"{found[:8]}: mend the line."
-                )
-            rows.append(row)
-            lines.append(reader.line_num)
-    wanted = found if columns is None else columns
-    return Table(path, {n: [row[found.index(n)] for row in rows] for n in wanted}, lines)
+        wanted = {name: found.index(name) for name in (found if columns is None else columns)}
+        rows = _even_rows(path, reader, found)
+        part = list(islice(rows, _BATCH))
+        while True:  # one part at least
+            values = {name: [row[place] for row, _ in part] for name, place in wanted.items()}
+            yield Table(path, values, [line for _, line in part])
+            if not (part := list(islice(rows, _BATCH))):
+                return
+
+
+def _even_rows(path: Path, reader: Any, found: Sequence[str]) -> Iterator[tuple[list[str], int]]:
+    """Rows that have a value for every column, with their lines."""
+    for row in reader:
+        if row and len(row) != len(found):
+            raise TissueDataError(
+                f"{path} line {reader.line_num} has {len(row)} values, but {len(found)} columns "
+                f"{list(found[:8])}: mend the line."
+            )
+        if row:
+            yield row, reader.line_num
 
 
 def _check_columns(path: Path, columns: Sequence[str] | None, found: Sequence[str]) -> None:

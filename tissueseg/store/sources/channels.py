@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ DNA_UNIPROT = "P68431"
 _ACCESSION = re.compile(
     r"([OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9]([A-Z][A-Z0-9]{2}[0-9]){1,2})(-[0-9]+)?"
 )
-_DNA = re.compile(
-    r"([0-9]+Ir[ _-]?)?(DAPI|Hoechst|DNA|DRAQ5|HH3|H3|Histone[ _-]?H3)[ _-]?[0-9]*", re.IGNORECASE
-)
+_STAIN = r"([0-9]+Ir[ _-]?)?(DAPI|Hoechst|DNA|DRAQ5|HH3|H3|Histone[ _-]?H3)[ _-]?[0-9]*"
+# the intercalator of imaging mass cytometry, by element or isotope: Iridium (V2), Ir191, 193Ir
+_IRIDIUM = r"(Iridium([ _-]?[0-9]+)?|Ir[ _-]?19[13]|19[13][ _-]?Ir)([ _-]?\(V[0-9]+\))?"
+_DNA = re.compile(f"{_STAIN}|{_IRIDIUM}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ChannelList:
     where: str  # file and key, for messages
     listed: tuple[Channel | None, ...] | None = None  # None inside: leave this channel out
     uniprot: dict[str, str] | None = None  # for names that stand in the image files
+    stated: frozenset[str] = frozenset()  # channels whose UniProt id it gives
 
     @classmethod
     def parse(cls, value: Any, where: str) -> ChannelList:
@@ -40,13 +42,16 @@ class ChannelList:
         """
         if isinstance(value, dict):
             ids = {str(name): _accession(i, f"{where}.{name}") for name, i in value.items()}
-            return cls(where, uniprot={name: i for name, i in ids.items() if i})
+            known = {name: i for name, i in ids.items() if i}
+            return cls(where, uniprot=known, stated=frozenset(known))
         if isinstance(value, list):
             listed = tuple(_channel(entry, f"{where}[{i}]") for i, entry in enumerate(value))
             check_unique([c.name for c in listed if c], where)
             if not any(listed):
                 raise ConfigError(f"{where} names no channel.")
-            return cls(where, listed=listed)
+            entries = (entry for entry in value if isinstance(entry, dict))
+            stated = frozenset(entry["name"] for entry in entries if entry.get("uniprot"))
+            return cls(where, listed=listed, stated=stated)
         return cls(where)
 
     def panel(self, names: Sequence[str] | None, file: str) -> tuple[Channel | None, ...]:
@@ -87,6 +92,24 @@ def complete(name: str, uniprot: str | None = None, nuclear: bool | None = None)
     )
 
 
+def note_stains(channels: Iterable[Channel | None], stated: Collection[str]) -> list[str]:
+    """A notice of the channels that `complete` took for stains of DNA; none without them.
+
+    Args:
+        channels: of a panel, None for those left out.
+        stated: names of the channels whose accession the source itself gives.
+    """
+    taken = [c.name for c in channels if c and c.uniprot == DNA_UNIPROT and c.name not in stated]
+    if not taken:
+        return []
+    return [f"nuclear channels {', '.join(taken)} stand for histone H3 ({DNA_UNIPROT})"]
+
+
+def accession(text: str) -> str | None:
+    """A UniProt accession, or None where the text is none."""
+    return text if _ACCESSION.fullmatch(text) else None
+
+
 def check_unique(names: Sequence[str], where: str) -> None:
     """Refuse a panel with the same name twice: nothing could tell the channels apart."""
     if twice := [f"{name} ×{n}" for name, n in Counter(names).items() if n > 1]:
@@ -115,7 +138,7 @@ def _channel(entry: Any, where: str) -> Channel | None:
 def _accession(value: Any, where: str) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not _ACCESSION.fullmatch(value):
+    if not isinstance(value, str) or not accession(value):
         raise ConfigError(
             f"{where}: {value!r} is no UniProt accession (such as P07766 or P08575-4)."
         )

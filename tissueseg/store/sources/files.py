@@ -1,13 +1,13 @@
-"""File patterns of a folder: which tissues are there, and which file is whose."""
+"""Files of a folder: which tissues are there, which file is whose, and whether all are there."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from tissueseg.errors import ConfigError
+from tissueseg.errors import ConfigError, TissueDataError
 
 
 def find_description(folder: Path, given: str | Path | None) -> Path:
@@ -41,7 +41,45 @@ def fill(pattern: str, tissue: str) -> str:
     return pattern.replace("{id}", tissue)
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def find_patient(pattern: re.Pattern[str] | None, name: str, what: str) -> str | None:
+    """The patient in an id: the pattern's group, or all it matches; None without a pattern.
+
+    Args:
+        pattern: of the description.
+        name: id of a tissue or slide.
+        what: which of the two, for messages.
+
+    Raises:
+        ConfigError: it matches nothing.
+    """
+    if pattern is None:
+        return None
+    match = pattern.search(name)
+    patient = match and (match[1] if match.re.groups else match[0])
+    if not patient:
+        raise ConfigError(
+            f"patient={pattern.pattern!r} finds nothing in the {what} id {name!r}: mend the pattern."
+        )
+    return patient
+
+
+def require_files(folder: Path, files: Iterable[tuple[str, str]], hint: str) -> None:
+    """Refuse a cohort of which files are missing.
+
+    Args:
+        folder: where they should be.
+        files: whose it is (`tissue a`) and its path in the folder; images in Zarr are folders.
+        hint: what to do.
+
+    Raises:
+        TissueDataError: naming the first.
+    """
+    missing = [(whose, folder / name) for whose, name in files if not _is_there(folder / name)]
+    if missing:
+        whose, path = missing[0]
+        more = f" ({len(missing)} files are missing in all)" if len(missing) > 1 else ""
+        raise TissueDataError(f"{whose}: {path} is missing{more}. {hint}")
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_dir() if path.suffix == ".zarr" else path.is_file()

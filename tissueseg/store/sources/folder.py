@@ -10,7 +10,7 @@ image is opened; then tissues are read one at a time. A description, with everyt
     masks:                               # PNG, TIFF, npy or npz
       instances: "{id}.nuclei.tif"
       classes: "{id}.classes.tif"        # a class image, or …
-      types: {file: "{id}.csv", id: id, type: type, untyped: [unknown]}  # … a table
+      types: {file: "{id}.csv", id: id, type: type, untyped: [unknown]}  # … a csv or Parquet table
                                          # (neither: all are of one class, nucleus)
       ignore: "{id}.ignore.tif"          # > 0: left out of losses and scores
     classes:                             # ids by position
@@ -36,22 +36,37 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
-from tissueseg.store.checks import is_plain_name, size_ratio
+from tissueseg.store.checks import is_plain_name
 from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Tissue
-from tissueseg.store.reading.rasters import read_he, read_header, read_mask, read_sp
-from tissueseg.store.sources.channels import DNA_UNIPROT
+from tissueseg.store.reading.claims import compare_claims
+from tissueseg.store.reading.rasters import (
+    ALPHA_DROPPED,
+    He,
+    Raster,
+    read_he,
+    read_header,
+    read_mask,
+    read_sp,
+)
+from tissueseg.store.sizes import check_sizes
+from tissueseg.store.sources.channels import note_stains
 from tissueseg.store.sources.description import read_description
-from tissueseg.store.sources.files import fill, find_description, match_ids
+from tissueseg.store.sources.files import (
+    fill,
+    find_description,
+    find_patient,
+    match_ids,
+    require_files,
+)
 from tissueseg.store.sources.masks import (
     check_not_classes,
     clear_ignored,
     read_types,
+    settle_untyped,
     type_by_image,
     type_by_table,
 )
-
-_MPP_TOLERANCE = 0.02  # relative; headers round
 
 
 class FolderSource:
@@ -77,7 +92,8 @@ class FolderSource:
         self.mpp, self.classes = self._about.mpp, self._about.classes
         self.images = tuple(self._about.images)
         self.tissues = self._find_tissues()
-        self._patients = {tissue: self._patient(tissue) for tissue in self.tissues}
+        patient = self._about.patient
+        self._patients = {name: find_patient(patient, name, "tissue") for name in self.tissues}
         self._channels = self._describe_channels()
         self.panel = tuple(channel for channel in self._channels if channel)
 
@@ -93,28 +109,22 @@ class FolderSource:
     def open(self, tissue: str) -> Tissue:
         """Read one tissue."""
         notices = Notices()
-        he, sp = self._read_he(tissue, notices), self._read_sp(tissue, notices)
+        he, (sp, header) = self._read_he(tissue), self._read_sp(tissue, notices)
+        notices.count(ALPHA_DROPPED, int(he is not None and he.alpha))
+        claims = {"H&E": he.mpp if he else None, "SP": header.mpp if header else None}
+        compare_claims(claims, self.mpp, notices)
         instances, classes = self._read_masks(tissue, notices)
         patient = self._patients[tissue]
-        return Tissue(instances, classes, he, sp, patient, notices=notices.found)
+        pixels = he.pixels if he else None
+        return Tissue(instances, classes, pixels, sp, patient, notices=notices.found)
 
     def _find_tissues(self) -> tuple[str, ...]:
         """Ids of the first image pattern, once every other file is known to be there."""
         pattern = next(iter(self._about.images.values()))
         found = self._take(match_ids(self.path, pattern, self._about.patterns[1:]), pattern)
-        missing = [
-            (tissue, file)
-            for tissue in found
-            for file in (fill(p, tissue) for p in self._about.patterns)
-            if not (self.path / file).is_file()
-        ]
-        if missing:
-            tissue, file = missing[0]
-            more = f" ({len(missing)} files are missing in all)" if len(missing) > 1 else ""
-            raise TissueDataError(
-                f"tissue {tissue}: {self.path / file} is missing{more}. Add it, mend the pattern, or "
-                "list the complete tissues under `tissues`."
-            )
+        files = ((f"tissue {t}", fill(p, t)) for t in found for p in self._about.patterns)
+        hint = "Add it, mend the pattern, or list the complete tissues under `tissues`."
+        require_files(self.path, files, hint)
         return found
 
     def _take(self, found: tuple[str, ...], pattern: str) -> tuple[str, ...]:
@@ -132,45 +142,24 @@ class FolderSource:
             )
         return found if wanted is None else wanted
 
-    def _patient(self, tissue: str) -> str | None:
-        if self._about.patient is None:
-            return None
-        match = self._about.patient.search(tissue)
-        name = match and (match[1] if match.re.groups else match[0])
-        if not name:
-            raise ConfigError(
-                f"patient={self._about.patient.pattern!r} finds nothing in the tissue id {tissue!r}."
-            )
-        return name
-
     def _describe_channels(self) -> tuple[Channel | None, ...]:
         if "sp" not in self._about.images:
             return ()
         path = self._file(self._about.images["sp"], self.tissues[0])
-        header = read_header(path)
-        channels = self._about.channels.panel(header.names, str(path))
-        if stains := [c.name for c in channels if c and c.uniprot == DNA_UNIPROT and c.nuclear]:
-            self.notices.append(
-                f"nuclear channels {', '.join(stains)} stand for histone H3 ({DNA_UNIPROT})"
-            )
-        self._compare_mpp(header.mpp, path)
+        channels = self._about.channels.panel(read_header(path).names, str(path))
+        self.notices += note_stains(channels, self._about.channels.stated)
         return channels
 
-    def _compare_mpp(self, claimed: float | None, path: Path) -> None:
-        if claimed and self.mpp and abs(claimed / self.mpp - 1) > _MPP_TOLERANCE:
-            self.notices.append(f"{path.name} claims {claimed:g} µm/px, mpp={self.mpp:g} is used")
-
-    def _read_he(self, tissue: str, notices: Notices) -> np.ndarray | None:
+    def _read_he(self, tissue: str) -> He | None:
         if "he" not in self._about.images:
             return None
-        image, alpha = read_he(self._file(self._about.images["he"], tissue))
-        if alpha:
-            notices.count("alpha channel of H&E dropped")
-        return image
+        return read_he(self._file(self._about.images["he"], tissue))
 
-    def _read_sp(self, tissue: str, notices: Notices) -> np.ndarray | None:
+    def _read_sp(
+        self, tissue: str, notices: Notices
+    ) -> tuple[np.ndarray, Raster] | tuple[None, None]:
         if "sp" not in self._about.images:
-            return None
+            return None, None
         path = self._file(self._about.images["sp"], tissue)
         stack, raster = read_sp(path, len(self._channels))
         found = self._about.channels.panel(raster.names, str(path))
@@ -185,7 +174,7 @@ class FolderSource:
             kinds = f"{raster.data.dtype} to {stack.dtype}"
             notices.count(f"SP intensities converted from {kinds}")
         kept = [i for i, channel in enumerate(found) if channel]
-        return stack if len(kept) == len(found) else stack[kept]
+        return stack if len(kept) == len(found) else stack[kept], raster
 
     def _read_masks(self, tissue: str, notices: Notices) -> tuple[np.ndarray, np.ndarray]:
         path = self._file(self._about.instances, tissue)
@@ -203,7 +192,10 @@ class FolderSource:
             notices.count(message, cleared.dropped)
             message = "{n} instances kept whole, covered by the ignore mask by less than half"
             notices.count(message, cleared.kept)
-        classes = self._settle_untyped(instances, classes, notices)
+        typed_by = self._about.types.file if self._about.types else self._about.class_image
+        where = f"tissue {tissue}: {self._file(typed_by or self._about.instances, tissue)}"
+        ignore = self._about.untyped == "ignore"
+        classes = settle_untyped(where, instances, classes, ignore, notices)
         return instances, classes if ignored is None else np.where(ignored, IGNORE, classes)
 
     def _read_ignored(self, tissue: str, instances: np.ndarray) -> np.ndarray:
@@ -230,23 +222,10 @@ class FolderSource:
         """A mask that must lie on the instances, pixel by pixel."""
         path = self._file(pattern, tissue)
         mask = read_mask(path, name)
-        if mask.shape != instances.shape:
-            ratio = size_ratio(mask.shape, instances.shape)
-            raise TissueDataError(
-                f"tissue {tissue}: {path} is {mask.shape}, but the instance mask is {instances.shape} "
-                f"(height, width{ratio}): crop or resample so that they are co-registered."
-            )
+        check_sizes(
+            f"tissue {tissue}", {"the instance mask": instances.shape, str(path): mask.shape}
+        )
         return mask
-
-    def _settle_untyped(
-        self, instances: np.ndarray, classes: np.ndarray, notices: Notices
-    ) -> np.ndarray:
-        untyped = (instances > 0) & (classes == 0)
-        if self._about.untyped == "error" or not untyped.any():
-            return classes  # the store's check names them
-        found = np.unique(instances[untyped]).size
-        notices.count("{n} instances without class take class 255", found)
-        return np.where(untyped, IGNORE, classes)
 
     def _file(self, pattern: str, tissue: str) -> Path:
         return self.path / fill(pattern, tissue)

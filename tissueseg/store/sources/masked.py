@@ -8,13 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tissueseg.contracts import IGNORE
-from tissueseg.errors import ConfigError, TissueDataError
-from tissueseg.store.notices import Notices
+from tissueseg.errors import ConfigError
 from tissueseg.store.planes import Planes, Window
 from tissueseg.store.reading.claims import COARSEST_MPP
-
-_SHOWN = 5
 
 Reader = Callable[[Window], np.ndarray]
 """From a window to its (C, height, width) pixels."""
@@ -56,57 +52,6 @@ def cut(window: Window) -> tuple[slice, slice]:
     """Rows and columns of a window."""
     y, x, height, width = window
     return slice(y, y + height), slice(x, x + width)
-
-
-def storable(dtype: np.dtype, path: Path) -> np.dtype:
-    """The type in which SP intensities of a type are stored: their own, or float32.
-
-    Every window of an image has one type, so it follows from the file's alone, not from the values.
-    """
-    if dtype.kind not in "biuf":
-        raise TissueDataError(f"{path} holds {dtype} values, wanted numbers.")
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    native = dtype.newbyteorder("=")
-    return native if native in (np.uint8, np.uint16, np.float32) else np.dtype(np.float32)
-
-
-def check_sizes(tissue: str, sizes: Mapping[str, tuple[int, int]], hint: str) -> None:
-    """Refuse planes of one tissue that do not lie on each other.
-
-    Args:
-        tissue: its name.
-        sizes: what it is -> height and width; the first is what the others are held against.
-        hint: what to do.
-    """
-    first, wanted = next(iter(sizes.items()))
-    for what, size in sizes.items():
-        if tuple(size) != tuple(wanted):
-            raise TissueDataError(
-                f"tissue {tissue}: {what} is {size[0]} × {size[1]} px, but {first} is {wanted[0]} × "
-                f"{wanted[1]} (height × width): {hint}"
-            )
-
-
-def settle_untyped(
-    where: str, instances: np.ndarray, classes: np.ndarray, ignore: bool, notices: Notices
-) -> np.ndarray:
-    """Class image in which instances without class are ignored, if they were declared to be.
-
-    Raises:
-        TissueDataError: there are some, and nobody said to ignore them.
-    """
-    untyped = (instances > 0) & (classes == 0)
-    if not untyped.any():
-        return classes
-    ids = np.unique(instances[untyped])
-    if not ignore:
-        raise TissueDataError(
-            f"{where}: {ids.size} instances without class, such as {ids[:_SHOWN].tolist()}: give them a "
-            "class, or set source.untyped=ignore to leave them out of what classes are scored on."
-        )
-    notices.count("{n} instances without class take class 255", int(ids.size))
-    return np.where(untyped, np.uint8(IGNORE), classes)
 
 
 def instance_ids(instances: np.ndarray) -> np.ndarray:

@@ -7,23 +7,28 @@ way to the others; cutting them would teach a network outlines that nobody drew.
 
 from __future__ import annotations
 
-import csv
 import difflib
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import TissueDataError
+from tissueseg.store.checks import untyped_error
+from tissueseg.store.notices import Notices
+from tissueseg.store.reading.tables import EMPTY, Table, column_names, read_batches
 from tissueseg.store.sources.description import TypeTable
 
 IGNORED_SHARE = 0.5
-SCATTERED = 3  # pieces per id above which ids are no instances
 """Instances covered by an ignore mask at least so far are ignored whole."""
 
-_UNTYPED = ("", "NA", "NaN", "nan", "None", "null")
+SCATTERED = 3
+"""Pieces per id above which ids are no instances."""
+
+UNTYPED_IGNORED = "{n} instances without class take class 255"
+"""Notice of instances without class that were declared to be ignored."""
 
 
 class Typed(NamedTuple):
@@ -114,18 +119,49 @@ def read_types(path: Path, table: TypeTable, type_ids: dict[str, int]) -> dict[i
     """Read a table of instance ids and types; instances whose type is not known are left out.
 
     Args:
-        path: csv with commas, semicolons or tabs.
+        path: csv with commas, semicolons or tabs, tsv, or Parquet.
         table: names of its columns, and the values that mean: not known.
         type_ids: what may stand in it -> class id; class ids themselves may stand there too.
 
     Raises:
-        TissueDataError: missing columns, ids given twice or no integers, types not in the class table.
+        TissueDataError: missing columns, ids given twice or no integers, types not in the class table,
+            or no table at all.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            return _parse_types(path, file, table, type_ids)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise TissueDataError(f"{path} cannot be read as a table: {error}.") from error
+    columns = column_names(path)
+    if missing := [name for name in (table.id, table.type) if name not in columns]:
+        raise TissueDataError(
+            f"{path} has columns {list(columns[:20])}, but the description wants {missing}: set "
+            "masks.types.id and masks.types.type."
+        )
+    known = dict.fromkeys((*EMPTY, *table.untyped), 0) | type_ids
+    types: dict[int, int] = {}
+    for part in read_batches(path, [table.id, table.type]):  # of all cells of a slide, maybe
+        ids, words = part.integers(table.id), part.column(table.type)
+        for row, (instance, word) in enumerate(zip(ids, words, strict=True)):
+            if instance in types:
+                raise TissueDataError(
+                    f"{part.where(row)}: instance id {instance} is given twice: keep one."
+                )
+            types[instance] = _class_id(part, row, word, known)
+    return {instance: c for instance, c in types.items() if c}
+
+
+def settle_untyped(
+    where: str, instances: np.ndarray, classes: np.ndarray, ignore: bool, notices: Notices
+) -> np.ndarray:
+    """Class image in which instances without class are ignored, if they were declared to be.
+
+    Raises:
+        TissueDataError: there are some, and nobody said to ignore them.
+    """
+    untyped = (instances > 0) & (classes == 0)
+    if not untyped.any():
+        return classes
+    ids = np.unique(instances[untyped])
+    if not ignore:
+        raise untyped_error(where, ids)
+    notices.count(UNTYPED_IGNORED, int(ids.size))
+    return np.where(untyped, np.uint8(IGNORE), classes)
 
 
 def _indexed(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,51 +176,25 @@ def _indexed(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids, index.reshape(instances.shape)
 
 
-def _parse_types(
-    path: Path, file: TextIO, table: TypeTable, type_ids: dict[str, int]
-) -> dict[int, int]:
-    header = file.readline()
-    file.seek(0)
-    rows = csv.reader(file, delimiter=max(",;\t", key=header.count))
-    columns = [name.strip() for name in next(rows, [])]
-    if missing := [name for name in (table.id, table.type) if name not in columns]:
-        raise TissueDataError(
-            f"{path} has columns {columns}, but the description wants {missing}: set masks.types.id and "
-            "masks.types.type."
-        )
-    known = dict.fromkeys((*_UNTYPED, *table.untyped), 0) | type_ids
-    types: dict[int, int] = {}
-    places = columns.index(table.id), columns.index(table.type)
-    for row in rows:  # of a table that may list every cell of a slide, with all that was measured
-        if not row:
-            continue
-        word, value = (row[place] if place < len(row) else "" for place in places)
-        instance, line = _integer(word), rows.line_num
-        if instance is None or instance in types:
-            what = "is given twice" if instance is not None else "is no integer"
-            raise TissueDataError(f"{path} line {line}: instance id {word!r} {what}.")
-        types[instance] = _class_id(path, line, value.strip(), known)
-    return {instance: c for instance, c in types.items() if c}
-
-
-def _class_id(path: Path, line: int, value: str, known: dict[str, int]) -> int:
+def _class_id(table: Table, row: int, given: Any, known: dict[str, int]) -> int:
+    value = "" if given is None else str(given).strip()
     if value in known:
         return known[value]
-    number = _integer(value)
+    number = _whole(value)
     if number is not None and (number in known.values() or number == IGNORE):
         return number
-    words = [word for word in known if word not in _UNTYPED]
+    words = [word for word in known if word not in EMPTY]
     close = difflib.get_close_matches(value, words, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise TissueDataError(
-        f"{path} line {line}: type {value!r} is none of {words}{hint}: name it as a class, among the "
+        f"{table.where(row)}: type {value!r} is none of {words}{hint}: name it as a class, among the "
         "`types` of a class, or under masks.types.untyped."
     )
 
 
-def _integer(text: str | None) -> int | None:
+def _whole(text: str) -> int | None:
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         return None
     return int(number) if number.is_integer() else None

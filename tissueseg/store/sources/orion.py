@@ -38,7 +38,7 @@ from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import Notices, gather, name_some
 from tissueseg.store.reading.tiff import TiffImage
-from tissueseg.store.sources.channels import DNA_UNIPROT
+from tissueseg.store.sources.channels import note_stains
 from tissueseg.store.sources.masks import read_types
 from tissueseg.store.sources.regions import Region, cut, holds_cells
 from tissueseg.store.sources.slide_checks import check_slide, common_mpp, find_mpp
@@ -145,12 +145,7 @@ class OrionSource:
                 self._check_panel(name, tiffs["sp"])
             if "cells" in slide.files:
                 self._cells(slide.files["cells"])
-        if stains := [
-            c.name for c in self._channels if c and c.uniprot == DNA_UNIPROT and c.nuclear
-        ]:
-            self.notices.append(
-                f"nuclear channels {', '.join(stains)} stand for histone H3 ({DNA_UNIPROT})"
-            )
+        self.notices += note_stains(self._channels, self._about.channels.stated)
         self._mpp, said = common_mpp(scales)
         self.notices += [*said, *gather({name: found.found for name, found in notices.items()})]
         return sizes

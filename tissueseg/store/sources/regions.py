@@ -120,7 +120,7 @@ def _read_regions(path: Path, sizes: Mapping[str, tuple[int, int]]) -> list[Regi
         if not inside or width < 1 or height < 1:
             raise TissueDataError(
                 f"{where}: region {name!r} is x {x} … {x + width}, y {y} … {y + height}, but slide "
-                f"{slide} is {wide} × {high} px (width × height): mend the line."
+                f"{slide} is {high} × {wide} px (height × width): mend the line."
             )
         tissue = f"{slide}_{plain_id(name, where)}"
         if tissue in regions:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from statistics import median
-
-import numpy as np
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.notices import Notices
+from tissueseg.store.reading.claims import MPP_TOLERANCE, compare_claims
+from tissueseg.store.reading.rasters import check_he
 from tissueseg.store.reading.tiff import TiffImage
+from tissueseg.store.sizes import check_sizes
 from tissueseg.store.sources.slides import IMAGES, SlideDescription
 
-MPP_TOLERANCE = 0.02  # relative; headers round
 _ONE_SCALE = 0.01  # relative difference of slides that are taken for one µm/px
-_CROPPED = 0.01  # relative difference of sizes that no resolution explains
 _SHOWN_AS = {"he": "H&E", "sp": "SP", "labels": "the label image"}
 
 
@@ -30,17 +28,15 @@ def check_slide(slide: str, tiffs: Mapping[str, TiffImage]) -> tuple[int, int]:
         TissueDataError: sizes that differ, H&E that is not 8-bit RGB, labels that are no plane.
     """
     if he := tiffs.get("he"):
-        _check_he(he)
+        check_he(he.path, he.dtype, he.channels)
     labels = tiffs["labels"]
     if labels.channels != 1:
         raise TissueDataError(
             f"{labels.path}: label image has {labels.channels} channels, wanted one integer per pixel: "
             "save it as a single-channel image."
         )
-    shown = [(_SHOWN_AS[kind], tiffs[kind]) for kind in (*IMAGES, "labels") if kind in tiffs]
-    for (first, one), (second, other) in pairwise(shown):
-        if one.size != other.size:
-            raise TissueDataError(f"slide {slide}: {_compare(first, one, second, other)}")
+    sizes = {_SHOWN_AS[kind]: tiffs[kind].size for kind in (*IMAGES, "labels") if kind in tiffs}
+    check_sizes(f"slide {slide}", sizes)
     return labels.size
 
 
@@ -55,10 +51,7 @@ def find_mpp(
     claims = {kind: tiffs[kind].mpp for kind in IMAGES if kind in tiffs}
     said = {kind: mpp for kind, mpp in claims.items() if mpp}
     if about.mpp_stated:
-        for kind, mpp in said.items():
-            if about.mpp is None or abs(mpp / about.mpp - 1) > MPP_TOLERANCE:
-                used = "unknown" if about.mpp is None else f"{about.mpp:g}"
-                notices.count(f"{_SHOWN_AS[kind]} claims {mpp:g} µm/px, mpp={used} is used")
+        compare_claims({_SHOWN_AS[kind]: mpp for kind, mpp in said.items()}, about.mpp, notices)
         return about.mpp
     if not said:
         files = " and ".join(tiffs[kind].path.name for kind in claims)
@@ -82,30 +75,3 @@ def common_mpp(scales: Mapping[str, float | None]) -> tuple[dict[str, float | No
     one = median(known)
     notice = f"µm/px of the slides differ by up to {apart:.2%}: {one:g} is used for all"
     return dict.fromkeys(scales, one), [notice]
-
-
-def _check_he(image: TiffImage) -> None:
-    if image.dtype != np.uint8:
-        raise TissueDataError(
-            f"{image.path}: H&E has {image.dtype} pixels, wanted 8-bit RGB: scale white to 255 and save "
-            "as 8-bit."
-        )
-    if image.channels not in (3, 4):
-        hint = "Is it the SP image?" if image.channels > 4 else "Save it in colour."
-        raise TissueDataError(
-            f"{image.path}: H&E has {image.channels} channels, wanted 3 (RGB). {hint}"
-        )
-
-
-def _compare(first: str, one: TiffImage, second: str, other: TiffImage) -> str:
-    high, wide = (a / b for a, b in zip(one.size, other.size, strict=True))
-    sizes = (
-        f"{first} is {one.size[1]} × {one.size[0]} px (width × height), "
-        f"{second} {other.size[1]} × {other.size[0]}"
-    )
-    if abs(wide - 1) < _CROPPED and abs(high - 1) < _CROPPED:
-        return f"{sizes}: crop or pad them to one frame."
-    if abs(wide / high - 1) < _CROPPED:
-        larger = f"{wide:.2f} : 1" if wide > 1 else f"1 : {1 / wide:.2f}"
-        return f"{sizes} ({larger}): export both at one resolution."
-    return f"{sizes}: they do not show the same field. Register them to one frame."

@@ -13,8 +13,9 @@ from tissueseg.errors import TissueDataError
 from tissueseg.store.counting import first_pixels
 from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Planes, Window
+from tissueseg.store.reading.rasters import ALPHA_DROPPED, storable
 from tissueseg.store.reading.tiff import TiffImage
-from tissueseg.store.sources.masks import SCATTERED, check_not_classes
+from tissueseg.store.sources.masks import SCATTERED, UNTYPED_IGNORED, check_not_classes
 from tissueseg.store.sources.regions import Region
 from tissueseg.store.sources.slides import Slide
 
@@ -55,8 +56,7 @@ class SlideRegion:
     channels: Sequence[int]  # of the SP image, those to take
     cells: CellClasses | None  # None: all cells are of class 1
     ignore_untyped: bool
-    clips: Mapping[str, Sequence[float]] = field(default_factory=dict)  # a slide states none
-    _untyped: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    _untyped: np.ndarray = field(init=False, default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,15 +79,18 @@ class SlideRegion:
         return self.slide.split
 
     @property
+    def clips(self) -> Mapping[str, Sequence[float]]:
+        """None: slides state no clips."""
+        return {}
+
+    @property
     def notices(self) -> Mapping[str, int]:
         """What was changed; complete after the last window."""
         notices = Notices()
-        notices.count(
-            "alpha channel of H&E dropped", int("he" in self.tiffs and self._he.channels > 3)
-        )
-        if "sp" in self.tiffs and (dtype := self.tiffs["sp"].dtype) != stored_type(dtype):
-            notices.count(f"SP intensities converted from {dtype} to {stored_type(dtype)}")
-        notices.count("{n} instances without class take class 255", self._untyped.size)
+        notices.count(ALPHA_DROPPED, int("he" in self.tiffs and self._he.channels > 3))
+        if "sp" in self.tiffs and (dtype := self.tiffs["sp"].dtype) != self._sp_type:
+            notices.count(f"SP intensities converted from {dtype} to {self._sp_type}")
+        notices.count(UNTYPED_IGNORED, self._untyped.size)
         return notices.found
 
     def read(self, window: Window) -> Planes:
@@ -108,11 +111,14 @@ class SlideRegion:
     def _he(self) -> TiffImage:
         return self.tiffs["he"]
 
+    @property
+    def _sp_type(self) -> np.dtype:
+        return storable(self.tiffs["sp"].dtype, self.tiffs["sp"].path)
+
     def _read_sp(self, place: Window) -> np.ndarray | None:
         if "sp" not in self.tiffs:
             return None
-        image = self.tiffs["sp"]
-        return image.read(place, self.channels).astype(stored_type(image.dtype), copy=False)
+        return self.tiffs["sp"].read(place, self.channels).astype(self._sp_type, copy=False)
 
     def _classify(self, instances: np.ndarray) -> np.ndarray:
         if self.cells is None:
@@ -123,13 +129,6 @@ class SlideRegion:
             self._untyped = np.union1d(self._untyped, ids[classes == 0])
             classes[classes == 0] = IGNORE
         return _paint(instances, ids, classes)
-
-
-def stored_type(dtype: np.dtype) -> np.dtype:
-    """The store's type for SP intensities; unlike values, a header is the same for all windows."""
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    return dtype if dtype in (np.uint8, np.uint16) else np.dtype(np.float32)
 
 
 def read_labels(image: TiffImage, window: Window) -> np.ndarray:

@@ -23,7 +23,7 @@ from tissueseg.store.sources.description import (
     parse_patient,
     parse_types,
 )
-from tissueseg.store.sources.files import fill, match_ids
+from tissueseg.store.sources.files import fill, find_patient, match_ids, require_files
 from tissueseg.store.sources.regions import Rule, parse_rule
 
 IMAGES = ("he", "sp")
@@ -59,7 +59,7 @@ class Slide:
 
     name: str
     files: Mapping[str, str]  # of he, sp, labels, cells, what it has -> path in the folder
-    patient: str  # all its regions have one
+    patient: str  # all its regions share one, so that no split tears them apart
     split: str | None
 
 
@@ -118,8 +118,7 @@ def find_slides(folder: Path, about: SlideDescription) -> tuple[Slide, ...]:
             f"there is no slide {strange[0]!r}, which `tissues` names; there are {listed}."
         )
     taken = [s for s in found if about.tissues is None or s.name in about.tissues]
-    for slide in taken:
-        _check_files(folder, slide)
+    _check_files(folder, taken)
     if not any("cells" in s.files for s in taken) and len(about.classes) != 2:
         raise ConfigError(
             f"classes names {len(about.classes) - 1} classes, but no table of cells says which cell has "
@@ -137,7 +136,7 @@ def _from_patterns(folder: Path, about: SlideDescription) -> list[Slide]:
         Slide(
             name,
             {kind: fill(pattern, name) for kind, pattern in about.patterns.items()},
-            _patient(about, name),
+            find_patient(about.patient, name, "slide") or name,
             None,
         )
         for name in names
@@ -196,7 +195,7 @@ def _from_row(about: SlideDescription, row: Mapping[str, str], where: str) -> Sl
             raise TissueDataError(
                 f"{where}: {kind} of slide {name} is empty, wanted a file: all slides need the same."
             )
-    patient = row.get("patient") or _patient(about, name)
+    patient = row.get("patient") or find_patient(about.patient, name, "slide") or name
     return Slide(name, files, patient, row.get("split") or None)
 
 
@@ -210,25 +209,12 @@ def _plain_path(value: str, suffixes: Sequence[str], where: str) -> str:
     return value
 
 
-def _patient(about: SlideDescription, slide: str) -> str:
-    """Regions of one slide share a patient, so that no split tears them apart."""
-    if about.patient is None:
-        return slide
-    match = about.patient.search(slide)
-    name = match and (match[1] if match.re.groups else match[0])
-    if not name:
-        raise ConfigError(
-            f"patient={about.patient.pattern!r} finds nothing in the slide id {slide!r}."
-        )
-    return name
-
-
-def _check_files(folder: Path, slide: Slide) -> None:
-    for kind, file in slide.files.items():
-        if not (folder / file).is_file():
+def _check_files(folder: Path, slides: Sequence[Slide]) -> None:
+    files = ((f"slide {slide.name}", file) for slide in slides for file in slide.files.values())
+    hint = "Add it, mend the pattern, or list the complete slides under `tissues`."
+    require_files(folder, files, hint)
+    for slide in slides:
+        if twice := [file for file, n in Counter(slide.files.values()).items() if n > 1]:
             raise TissueDataError(
-                f"slide {slide.name}: {kind} {folder / file} is missing. Add it, or list the complete "
-                "slides under `tissues`."
+                f"slide {slide.name}: {twice[0]} is given for two things: mend one."
             )
-    if twice := [file for file, n in Counter(slide.files.values()).items() if n > 1]:
-        raise TissueDataError(f"slide {slide.name}: {twice[0]} is given for two things: mend one.")

@@ -23,23 +23,23 @@ import numpy as np
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import Notices, name_some
 from tissueseg.store.planes import Window
+from tissueseg.store.reading.claims import MPP_TOLERANCE
 from tissueseg.store.reading.ngff import NgffImage
-from tissueseg.store.reading.rasters import read_mask
+from tissueseg.store.reading.rasters import ALPHA_DROPPED, check_he, read_mask, storable
 from tissueseg.store.reading.tables import plain_id
+from tissueseg.store.sizes import check_sizes
 from tissueseg.store.sources.cell_types import CellTypes, settle_classes
 from tissueseg.store.sources.description import Section
+from tissueseg.store.sources.files import require_files
 from tissueseg.store.sources.masked import (
     MaskedTissue,
     Reader,
-    check_sizes,
     instance_ids,
     require_choice,
     require_folder,
     require_mpp,
-    settle_untyped,
-    storable,
 )
-from tissueseg.store.sources.masks import check_not_classes, type_by_table
+from tissueseg.store.sources.masks import check_not_classes, settle_untyped, type_by_table
 from tissueseg.store.sources.spora_tables import (
     CHANNEL_TABLES,
     STATISTICS,
@@ -52,7 +52,6 @@ from tissueseg.store.sources.spora_tables import (
 MODALITIES = ("imc", "codex", "cycif", "mibi")
 
 _SUFFIX = ".ome.zarr"
-_MPP_TOLERANCE = 0.02  # relative; metadata rounds
 
 
 class SporaSource:
@@ -134,14 +133,13 @@ class SporaSource:
         if he is not None:
             sizes["the H&E image"] = self._open_image(tissue, he, notices)
         shapes = {what: image.shape[1:] for what, image in sizes.items()}
-        hint = "fetch them again at one resolution, or crop them so that they are co-registered."
-        check_sizes(tissue, shapes | {f"the mask {mask}": instances.shape}, hint)
+        check_sizes(f"tissue {tissue}", shapes | {f"the mask {mask}": instances.shape})
         check_not_classes(instances, mask)
         row = self._rows.get(tissue, TissueRow(None, None))
         return MaskedTissue(
             instances,
             self._paint(tissue, mask, instances, notices),
-            None if he is None else self._he_reader(tissue, sizes["the H&E image"]),
+            None if he is None else self._he_reader(sizes["the H&E image"], notices),
             self._sp_reader(tissue, sizes["the SP image"], notices),
             row.patient,
             row.split,
@@ -194,19 +192,9 @@ class SporaSource:
         return rows, tuple(found)
 
     def _check_files(self) -> None:
-        missing = [
-            (tissue, self.path / name)
-            for tissue in self.tissues
-            for name in self._own_files(tissue)
-            if not (self.path / name).exists()
-        ]
-        if missing:
-            tissue, file = missing[0]
-            more = f" ({len(missing)} files are missing in all)" if len(missing) > 1 else ""
-            raise TissueDataError(
-                f"tissue {tissue}: {file} is missing{more}. Fetch it, or list the complete tissues under "
-                "source.tissues."
-            )
+        files = ((f"tissue {t}", name) for t in self.tissues for name in self._own_files(t))
+        hint = "Fetch it, or list the complete tissues under source.tissues."
+        require_files(self.path, files, hint)
 
     def _read_types(self, column: str | None) -> CellTypes | None:
         path = self.path / "metadata" / "cells.parquet"
@@ -223,7 +211,7 @@ class SporaSource:
         notices.count(f"{{n}} chunks of the {what} image are not there and read 0", image.missing)
         if image.mpp is None:
             notices.count(f"the {what} image does not state its µm/px, mpp={self.mpp:g} is used")
-        elif any(abs(mpp / self.mpp - 1) > _MPP_TOLERANCE for mpp in image.mpp):
+        elif any(abs(mpp / self.mpp - 1) > MPP_TOLERANCE for mpp in image.mpp):
             raise TissueDataError(
                 f"tissue {tissue}: {path} states {image.mpp[0]:g} × {image.mpp[1]:g} µm/px, but "
                 f"source.mpp={self.mpp:g}: mend source.mpp or fetch the image again."
@@ -238,13 +226,11 @@ class SporaSource:
         chosen = None if positions == list(range(image.shape[0])) else positions
         return partial(_read_as, image, chosen, dtype)
 
-    def _he_reader(self, tissue: str, image: NgffImage) -> Reader:
-        if image.shape[0] != 3 or image.dtype != np.uint8:
-            raise TissueDataError(
-                f"tissue {tissue}: {image.path} has {image.shape[0]} channels of {image.dtype}, wanted "
-                "H&E as 3 of uint8 (RGB)."
-            )
-        return partial(_read_as, image, None, np.dtype(np.uint8))
+    def _he_reader(self, image: NgffImage, notices: Notices) -> Reader:
+        check_he(image.path, image.dtype, image.shape[0])
+        notices.count(ALPHA_DROPPED, int(image.shape[0] > 3))
+        chosen = [0, 1, 2] if image.shape[0] > 3 else None
+        return partial(_read_as, image, chosen, np.dtype(np.uint8))
 
     def _paint(
         self, tissue: str, mask: Path, instances: np.ndarray, notices: Notices

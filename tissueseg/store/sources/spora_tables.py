@@ -16,7 +16,7 @@ from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import name_some
 from tissueseg.store.reading.tables import INDEX, Table, column_names, plain_id, read_table
-from tissueseg.store.sources.channels import DNA_UNIPROT, ChannelList, complete
+from tissueseg.store.sources.channels import ChannelList, accession, complete, note_stains
 
 QUANTILE = "0.99"
 CHANNEL_TABLES = ("channels.parquet", "channels_per_tissue.parquet")
@@ -222,25 +222,11 @@ def _describe(
     ids = table.texts("uniprot_id") if "uniprot_id" in table.columns else [""] * len(names)
     has_nuclear = "is_nuclear_marker" in table.columns
     nuclear = table.flags("is_nuclear_marker") if has_nuclear else [None] * len(names)
-    channels, strange, stains = [], [], []
-    for i in rows:
-        stated = given.get(names[i]) or accession(names[i], ids[i])
-        channel = complete(names[i], stated, nuclear[i])
-        channels.append(channel)
-        strange += [f"{names[i]} ({ids[i]})"] if ids[i] and not accession(names[i], ids[i]) else []
-        stains += [channel.name] if channel.uniprot and not stated else []
+    stated = {names[i]: ids[i] for i in rows if accession(ids[i])} | given
+    channels = tuple(complete(names[i], stated.get(names[i]), nuclear[i]) for i in rows)
+    strange = [f"{names[i]} ({ids[i]})" for i in rows if ids[i] and not accession(ids[i])]
     notices = [f"no UniProt accession, left out: {', '.join(strange)}"] if strange else []
-    if stains:
-        notices.append(f"nuclear channels {', '.join(stains)} stand for histone H3 ({DNA_UNIPROT})")
-    return tuple(channels), notices
-
-
-def accession(name: str, value: str) -> str | None:
-    """A UniProt accession, or None if it is none."""
-    try:
-        return (ChannelList.parse({name: value or None}, "").uniprot or {}).get(name)
-    except ConfigError:
-        return None
+    return channels, [*notices, *note_stains(channels, stated)]
 
 
 def _read_clips(

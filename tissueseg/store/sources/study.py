@@ -26,20 +26,19 @@ from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Window
-from tissueseg.store.reading.rasters import read_he, read_mask
+from tissueseg.store.reading.rasters import ALPHA_DROPPED, read_he, read_mask, storable
+from tissueseg.store.sizes import check_sizes, compare_sizes, same_field
 from tissueseg.store.sources.description import UNKNOWN
+from tissueseg.store.sources.files import require_files
 from tissueseg.store.sources.masked import (
     MaskedTissue,
     Reader,
-    check_sizes,
     cut,
     require_choice,
     require_folder,
     require_mpp,
-    settle_untyped,
-    storable,
 )
-from tissueseg.store.sources.masks import check_not_classes, type_by_image
+from tissueseg.store.sources.masks import check_not_classes, settle_untyped, type_by_image
 from tissueseg.store.sources.study_tables import ENCODER, read_annotations, read_classes, read_panel
 
 KINDS = {"he": "he", "cycif": "sp"}
@@ -51,7 +50,6 @@ _FILES = {
     "instances": "cell_masks/segmentation/{}.npy",
     "classes": "cell_masks/broad_cell_type/{}.npy",
 }
-_ASPECT = 0.02  # relative difference of the sides' ratios above which masks are of something else
 
 
 class StudySource:
@@ -119,8 +117,7 @@ class StudySource:
         sp = self._open_sp(tissue) if "cycif" in self._kinds else None
         images = {"the H&E image": he, "the SP image": sp}
         sizes = {what: image.shape[1:] for what, image in images.items() if image is not None}
-        hint = "crop both to what they have in common, and the masks alike."
-        check_sizes(tissue, sizes, hint)
+        check_sizes(f"tissue {tissue}", sizes)
         shape = next(iter(sizes.values()))
         instances, classes = self._read_masks(tissue, shape, notices)
         row = self._rows[tissue]
@@ -141,19 +138,14 @@ class StudySource:
         return self.path / _FILES[what].format(tissue)
 
     def _check_files(self) -> None:
-        files = [(tissue, name) for tissue in self.tissues for name in self._own_files(tissue)]
-        if missing := [found for found in files if not (self.path / found[1]).is_file()]:
-            tissue, file = missing[0][0], self.path / missing[0][1]
-            more = f" ({len(missing)} files are missing in all)" if len(missing) > 1 else ""
-            raise TissueDataError(
-                f"tissue {tissue}: {file} is missing{more}. Add it, or set the tissue's columns in "
-                "tissue_annotations.csv to 0."
-            )
+        files = ((f"tissue {t}", name) for t in self.tissues for name in self._own_files(t))
+        hint = "Add it, or set the tissue's columns in tissue_annotations.csv to 0."
+        require_files(self.path, files, hint)
 
     def _read_he(self, tissue: str, notices: Notices) -> np.ndarray:
-        image, alpha = read_he(self._file("he", tissue))
-        notices.count("alpha channel of H&E dropped", int(alpha))
-        return image
+        image = read_he(self._file("he", tissue))
+        notices.count(ALPHA_DROPPED, int(image.alpha))
+        return image.pixels
 
     def _open_sp(self, tissue: str) -> np.ndarray:
         path = self._file("cycif", tissue)
@@ -212,16 +204,12 @@ class StudySource:
         mask = read_mask(path, "mask")
         if mask.shape == shape:
             return mask
-        ratios = shape[0] / max(1, mask.shape[0]), shape[1] / max(1, mask.shape[1])
-        sizes = f"from {mask.shape[0]} × {mask.shape[1]} to {shape[0]} × {shape[1]} px"
-        alike = abs(ratios[0] / ratios[1] - 1) <= _ASPECT
+        alike = same_field(mask.shape, shape)
         if not self._resize_masks or not alike:
-            hint = "set source.resize_masks=true to stretch it, or " if alike else ""
-            raise TissueDataError(
-                f"tissue {tissue}: {path} is {mask.shape[0]} × {mask.shape[1]} px, but the image is "
-                f"{shape[0]} × {shape[1]} (height × width, {ratios[0]:.3g} and {ratios[1]:.3g} times as "
-                f"many): {hint}make both of one size."
-            )
+            said = compare_sizes(str(path), mask.shape, "the image", shape)
+            hint = " Or set source.resize_masks=true to stretch it." if alike else ""
+            raise TissueDataError(f"tissue {tissue}: {said}{hint}")
+        sizes = f"from {mask.shape[0]} × {mask.shape[1]} to {shape[0]} × {shape[1]} px"
         notices.count(f"masks stretched (nearest pixel) {sizes}")
         rows, columns = (
             np.minimum((np.arange(wanted) + 0.5) * found / wanted, found - 1).astype(np.int64)

@@ -13,9 +13,8 @@ from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import name_some
 from tissueseg.store.reading.names import read_text_array
 from tissueseg.store.reading.tables import Table, plain_id, read_table
-from tissueseg.store.sources.channels import DNA_UNIPROT, complete
+from tissueseg.store.sources.channels import accession, complete, note_stains
 from tissueseg.store.sources.description import Section, parse_classes
-from tissueseg.store.sources.spora_tables import accession
 
 BACKGROUND = ("background", "bg", "none", "unlabeled", "unlabelled", "nothing", "0")
 ENCODER = "labelencoder_broad_cell_type.npy"
@@ -69,16 +68,12 @@ def read_panel(folder: Path, name: str | None) -> tuple[tuple[Channel, ...], tup
     if strange := sorted({n for n in names if names.count(n) > 1 or not n}):
         raise TissueDataError(f"{table.path} gives the names {strange} more than once, or none.")
     proteins, said = _read_proteins(folder, name, names)
-    channels = tuple(complete(n, accession(n, proteins.get(n, ""))) for n in names)
-    strange = [f"{n} ({p})" for n, p in proteins.items() if p and not accession(n, p)]
+    stated = {n: p for n, p in proteins.items() if accession(p)}
+    channels = tuple(complete(n, stated.get(n)) for n in names)
+    strange = [f"{n} ({p})" for n, p in proteins.items() if p and n not in stated]
     if strange:
         said.append(f"no UniProt accession, left out: {', '.join(strange)}")
-    stains = [
-        c.name for c in channels if c.uniprot and not accession(c.name, proteins.get(c.name, ""))
-    ]
-    if stains:
-        said.append(f"nuclear channels {', '.join(stains)} stand for histone H3 ({DNA_UNIPROT})")
-    return channels, tuple(said)
+    return channels, (*said, *note_stains(channels, stated))
 
 
 def read_classes(
