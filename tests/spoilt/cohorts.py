@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ class Harmful:
 
 def remove(pattern: str) -> Spoil:
     return lambda made: [path.unlink() for path in made.path.glob(pattern)]
+
+
+def huge(spora: Spora) -> None:
+    """An image whose metadata claim far more than is there."""
+    file = spora.image_path("a") / "0/zarr.json"
+    meta = json.loads(file.read_text())
+    meta["shape"] = [meta["shape"][0], 1_000_000, 1_000_000]
+    file.write_text(json.dumps(meta))
 
 
 COHORTS = {
@@ -86,6 +95,13 @@ COHORTS = {
     ),
     "spora without pixels": spora(
         lambda s: shutil.rmtree(s.image_path("a") / "0/c"), "a.ome.zarr", "pixels"
+    ),
+    "spora that claims a terabyte": spora(huge, "40 × 48", "1000000 × 1000000"),
+    "study's image with a header cut short": study(
+        lambda s: (s.path / "cycif/images_resized/a.npy").write_bytes(
+            b"\x93NUMPY\x01\x00\x16\x00{'descr': '<u2', 'sha("
+        ),
+        "a.npy cannot be read",
     ),
     "spora at another resolution": spora(
         lambda s: None, "1_0mpp", "0_5mpp", options=("source.mpp=0.5",)

@@ -13,6 +13,12 @@ DESCRIPTIONS = {
     "key given twice": Case(
         description("mpp: 1\nmpp: 2\n"), ("tissues.yaml", "mpp is given twice")
     ),
+    "aliases of aliases": Case(
+        description("a: &a [x, x]\nb: &b [*a, *a]\nmasks: [*b, *b]\n"),
+        ("tissues.yaml cannot be read", "aliases such as *a"),
+    ),
+    "a date that is none": Case(description("mpp: 2024-99-99"), ("tissues.yaml cannot be read",)),
+    "brackets without end": Case(description("[" * 5000), ("tissues.yaml cannot be read",)),
     "unknown key": Case(
         describe(chanels=[]), ("tissues.yaml", "'chanels'", "did you mean channels?")
     ),

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from spoilt.spoiling import RGB, SIZE, Case, cut, he, loop, npy_sp, ome_sp, ones, sp, tiff_he, write
+from spoilt.spoiling import (
+    RGB,
+    SIZE,
+    Case,
+    bomb,
+    cut,
+    he,
+    loop,
+    npy_sp,
+    ome_sp,
+    ones,
+    sp,
+    tiff_he,
+    write,
+)
 
 IMAGES = {
     "damaged H&E": Case(write("a.he.png", b"\x89PNG damaged"), ("a.he.png cannot be read",)),
@@ -14,6 +28,16 @@ IMAGES = {
     "empty SP": Case(write("a.sp.tif", b""), ("a.sp.tif cannot be read",)),
     "truncated SP": Case(cut("a.sp.tif", -500), ("a.sp.tif cannot be read",)),
     "header-only SP": Case(cut("a.sp.tif", 16), ("a.sp.tif cannot be read",)),
+    "TIFF that claims gigabytes": Case(
+        bomb, ("a.nuclei.tif", "claims", "GB of pixels in", "damaged")
+    ),
+    "npy whose header is cut": Case(
+        lambda f: (
+            npy_sp(ones(2, *SIZE))(f),
+            (f.path / "a.sp.npy").write_bytes(b"\x93NUMPY\x01\x00\x16\x00{'descr': '<u2', 'sha("),
+        ),
+        ("a.sp.npy cannot be read",),
+    ),
     "link loop": Case(loop, ("a.he.png is missing",)),
     "folder as image": Case(
         lambda f: ((f.path / "a.he.png").unlink(), (f.path / "a.he.png").mkdir()),

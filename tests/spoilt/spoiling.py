@@ -111,6 +111,15 @@ def loop(folder: Any) -> None:
     (folder.path / "other.png").symlink_to("a.he.png")
 
 
+def bomb(folder: Any) -> None:
+    """A TIFF of one tile that calls itself 40 000 × 40 000 px."""
+    path = folder.path / "a.nuclei.tif"
+    tifffile.imwrite(path, np.zeros((256, 256), np.uint16), tile=(256, 256), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for side in ("ImageWidth", "ImageLength"):
+            file.pages[0].tags[side].overwrite(40_000)
+
+
 def cells(value: Any = None, dtype: Any = np.uint16) -> np.ndarray:
     """Two cells, of ids 4 and 9 or of one value."""
     plane = np.zeros(SIZE, dtype)

@@ -14,7 +14,7 @@ from tissueseg.store.sizes import check_sizes
 
 _SHOWN = 5
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a note's name is longer
-_HIGHEST_ID = 2**31 - 1  # instances are stored as int32
+HIGHEST_ID = 2**31 - 1  # instances are stored as int32
 
 
 def check_classes(classes: Sequence[TissueClass]) -> None:
@@ -115,9 +115,9 @@ def _check_masks(name: str, planes: Planes) -> None:
         if plane.dtype.kind not in "iub":
             raise TissueDataError(f"tissue {name}: {what} has type {plane.dtype}, wanted integers.")
     low, high = planes.instances.min(initial=0), planes.instances.max(initial=0)
-    if low < 0 or high > _HIGHEST_ID:
+    if low < 0 or high > HIGHEST_ID:
         raise TissueDataError(
-            f"tissue {name}: instance ids are {low} … {high}, wanted 0 (background) to {_HIGHEST_ID}: "
+            f"tissue {name}: instance ids are {low} … {high}, wanted 0 (background) to {HIGHEST_ID}: "
             "relabel them 1, 2, …"
         )
 

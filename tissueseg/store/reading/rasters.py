@@ -7,6 +7,7 @@ whatever could change the meaning of a pixel is refused here, with the file's na
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.reading.claims import read_claims
+from tissueseg.store.reading.segments import check_volume
 from tissueseg.store.reading.tiff import opened, reading
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -141,6 +143,16 @@ def read_header(path: Path) -> Raster:
         return Raster(np.empty(0), "", *read_claims(file))
 
 
+def open_array(path: Path) -> np.ndarray:
+    """An npy file whose values are read when they are asked for.
+
+    Raises:
+        TissueDataError: damaged, or a pickle.
+    """
+    with reading(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
 def _read(path: Path, name: str = "", palette: bool = True) -> Raster:
     raster = _decode(path, name, palette)
     if raster.data.size == 0:
@@ -223,6 +235,7 @@ def _read_tiff(path: Path, palette: bool) -> Raster:
         )
         if raw_ycbcr or (photometric == photometrics.PALETTE and palette):
             return _read_picture(path, palette)
+        check_volume(path, prod(series.shape) * series.dtype.itemsize)
         return Raster(series.asarray(), series.axes, *read_claims(file))
 
 

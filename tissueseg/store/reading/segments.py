@@ -21,6 +21,8 @@ from tissueseg.store.planes import Window
 LARGEST_SEGMENT = 64 * 2**20
 """Bytes that a compressed strip or tile may have once decoded: windows share no decoded pixels."""
 
+_UNSUSPICIOUS = 2**28  # bytes
+_HIGHEST_COMPRESSION = 50_000  # of an empty mask by zstd, and more
 _JPEG = (6, 7, 34892, 33007)  # compressions whose decoder turns YCbCr into RGB
 _APERIO_YCBCR = 33003
 _COLOURS = {"SEPARATED": "CMYK", "CIELAB": "CIELAB", "ICCLAB": "CIELAB", "ITULAB": "CIELAB"}
@@ -210,8 +212,24 @@ def _merge(page: Page, planes: int, plane_bytes: int) -> Page:
     return Page(starts, np.full(planes, plane_bytes))
 
 
+def check_volume(path: Path, decoded: int) -> None:
+    """Refuse a file that claims more pixels than its bytes can hold: damage, or malice.
+
+    Args:
+        path: of the file.
+        decoded: bytes its pixels would take.
+    """
+    held = max(path.stat().st_size, 1)
+    if decoded > _UNSUSPICIOUS and decoded > _HIGHEST_COMPRESSION * held:
+        raise TissueDataError(
+            f"{path} claims {decoded / 2**30:.3g} GB of pixels in {held} bytes: it is damaged. Save it "
+            "anew."
+        )
+
+
 def _check_segments(path: Path, layout: Layout) -> None:
     itemsize = layout.dtype.itemsize
+    check_volume(path, prod(layout.size) * layout.planes * layout.samples * itemsize)
     decoded = prod(layout.segment) * layout.samples * itemsize
     if decoded > LARGEST_SEGMENT and not layout.raw:
         raise TissueDataError(

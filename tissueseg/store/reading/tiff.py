@@ -28,6 +28,7 @@ from tissueseg.store.reading.segments import describe
 _THREADS = 2
 _FEW = 4  # segments for which threads are not worth their start
 _BLOCK = 4 * 2**20  # bytes of uncompressed rows read at once
+_PATIENCE = 200  # complaints about one file
 _WIDE = 4  # rows up to so many times wider than the window are read whole
 
 
@@ -189,10 +190,16 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
             except TissuesegError as error:  # as it may well seem, without what was lost
                 said.check(error)
                 raise
+            except _EnoughError as error:
+                raise ValueError(str(error)) from error
             said.check()
     finally:
         log.removeHandler(said)
         log.propagate = before
+
+
+class _EnoughError(BaseException):
+    """Ends a parser that goes in circles and catches every Exception."""
 
 
 class _Said(logging.Handler):
@@ -201,9 +208,13 @@ class _Said(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self._damage: list[str] = []
+        self._count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
+        self._count += 1
+        if self._count > _PATIENCE:
+            raise _EnoughError(message)
         if "invalid value offset" in message or "corrupted" in message:
             self._damage.append(message)
 

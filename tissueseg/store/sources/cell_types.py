@@ -12,6 +12,7 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.store.checks import HIGHEST_ID
 from tissueseg.store.reading.tables import Table, read_batches
 from tissueseg.store.sources.description import Section, parse_classes
 
@@ -93,6 +94,8 @@ class CellTypes:
         kept = Table(table.path, columns, lines)
         cells = zip(kept.texts(TISSUE), kept.integers(CELL), kept.texts(self.column), strict=True)
         for tissue, cell, word in cells:
+            if not 0 <= cell <= HIGHEST_ID:
+                continue  # of no instance in any mask
             ids, codes = self._cells[tissue]
             ids.append(cell)
             codes.append(self._words.setdefault(word, len(self._words)))

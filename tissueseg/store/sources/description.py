@@ -105,7 +105,7 @@ def open_description(path: Path, known: Collection[str]) -> Section:
     """The YAML of a description, whose keys are among the known ones."""
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
     return Section(value, str(path), known)
 
@@ -173,7 +173,15 @@ class Section:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """The safe loader, but a key given twice is an error and not a lost line."""
+    """The safe loader, but a key given twice is an error and not a lost line; and without aliases.
+
+    Ten lines of aliases to aliases become gigabytes as soon as a message shows them.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases such as *{self.peek_event().anchor} are not read")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -21,6 +21,7 @@ from tissueseg.errors import TissueDataError
 from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Tissue
 from tissueseg.store.reading.names import read_text_array
+from tissueseg.store.reading.rasters import open_array
 from tissueseg.store.sources.masked import require_folder, require_mpp
 
 CLASSES = (
@@ -130,11 +131,7 @@ def _open_fold(images: Path) -> Fold:
 
 
 def _open(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TissueDataError(f"{path} cannot be read ({reason}).") from error
+    array = open_array(path)
     if array.dtype.kind not in "iuf":
         raise TissueDataError(f"{path} holds {array.dtype} values, wanted numbers.")
     return array

@@ -32,7 +32,7 @@ class CellClasses:
     """
 
     def __init__(self, types: Mapping[int, int]) -> None:
-        types = {i: c for i, c in types.items() if i <= np.iinfo(np.int64).max}
+        types = {i: c for i, c in types.items() if 0 < i <= np.iinfo(np.int64).max}
         ids = np.fromiter(types.keys(), np.int64, len(types))
         order = np.argsort(ids)
         self._ids = ids[order]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from tissueseg.contracts import Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import name_some
 from tissueseg.store.reading.tables import INDEX, Table, column_names, plain_id, read_table
-from tissueseg.store.sources.channels import ChannelList, accession, complete, note_stains
+from tissueseg.store.sources.channels import ChannelList, accession, complete
 
 QUANTILE = "0.99"
 CHANNEL_TABLES = ("channels.parquet", "channels_per_tissue.parquet")
@@ -223,10 +224,12 @@ def _describe(
     has_nuclear = "is_nuclear_marker" in table.columns
     nuclear = table.flags("is_nuclear_marker") if has_nuclear else [None] * len(names)
     stated = {names[i]: ids[i] for i in rows if accession(ids[i])} | given
-    channels = tuple(complete(names[i], stated.get(names[i]), nuclear[i]) for i in rows)
+    # The table's word stands: a stain of DNA without a protein is one that the encoders never saw.
+    known = (complete(names[i], stated.get(names[i]), nuclear[i]) for i in rows)
+    channels = tuple(replace(channel, uniprot=stated.get(channel.name)) for channel in known)
     strange = [f"{names[i]} ({ids[i]})" for i in rows if ids[i] and not accession(ids[i])]
     notices = [f"no UniProt accession, left out: {', '.join(strange)}"] if strange else []
-    return channels, [*notices, *note_stains(channels, stated)]
+    return channels, notices
 
 
 def _read_clips(

@@ -26,7 +26,13 @@ from tissueseg.contracts import IGNORE, Channel
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Window
-from tissueseg.store.reading.rasters import ALPHA_DROPPED, read_he, read_mask, storable
+from tissueseg.store.reading.rasters import (
+    ALPHA_DROPPED,
+    open_array,
+    read_he,
+    read_mask,
+    storable,
+)
 from tissueseg.store.sizes import check_sizes, compare_sizes, same_field
 from tissueseg.store.sources.description import UNKNOWN
 from tissueseg.store.sources.files import require_files
@@ -149,11 +155,7 @@ class StudySource:
 
     def _open_sp(self, tissue: str) -> np.ndarray:
         path = self._file("cycif", tissue)
-        try:
-            image = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise TissueDataError(f"tissue {tissue}: {path} cannot be read ({reason}).") from error
+        image = open_array(path)
         if image.ndim != 3 or image.shape[0] != len(self.panel):
             last = image.ndim == 3 and image.shape[-1] == len(self.panel)
             hint = "move its last axis to the front" if last else "mend channels.csv or the image"

@@ -12,7 +12,9 @@ from tissueseg.contracts import IGNORE, Channel, TissueClass
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.notices import name_some
 from tissueseg.store.reading.names import read_text_array
+from tissueseg.store.reading.rasters import open_array
 from tissueseg.store.reading.tables import Table, plain_id, read_table
+from tissueseg.store.reading.tiff import reading
 from tissueseg.store.sources.channels import accession, complete, note_stains
 from tissueseg.store.sources.description import Section, parse_classes
 
@@ -118,13 +120,10 @@ def _table(names: Any) -> tuple[TissueClass, ...]:
 
 def _highest_id(path: Path) -> int:
     """The highest class id of a mask, IGNORE apart, without having the mask in memory."""
-    try:
-        mask = np.load(path, mmap_mode="r", allow_pickle=False)
+    mask = open_array(path)
+    with reading(path):
         rows = (np.asarray(row) for row in mask)
         return max((int(row[row != IGNORE].max(initial=0)) for row in rows), default=0)
-    except (OSError, ValueError, EOFError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TissueDataError(f"{path} cannot be read ({reason}).") from error
 
 
 def _read_proteins(
