@@ -1,6 +1,7 @@
 """`python -m tissueseg.doctor …`: what `train` would meet with the same words; exit 1: it would fail.
 
-`doctor store=PATH` looks through a store alone; exit 1: something looks wrong.
+`doctor store=PATH` looks through a store alone, and leaves what it saw in `…_check` beside it; exit 1:
+something looks wrong.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ PAPER = (255, 255, 255)
 INK = (30, 30, 30)
 TINT = 0.6
 TEXT_PX = 14
+CHANNEL_COLORS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+"""Of the channels of a composite, in order."""
 
 Legend = Sequence[tuple[str, tuple[int, ...]]]
 """Names with their colours."""
@@ -56,7 +58,7 @@ def class_legend(
 
 
 def composite(channels: Sequence[np.ndarray], clips: Sequence[float]) -> np.ndarray:
-    """Blue, green and red channels (H, W), each scaled to its clip, as (H, W, 3) uint8 RGB."""
+    """Channels (H, W) in `CHANNEL_COLORS`, each scaled to its clip, as (H, W, 3) uint8 RGB."""
     picture = np.zeros((*channels[0].shape, 3), np.float32)
     for plane, (channel, clip) in zip((2, 1, 0), zip(channels, clips, strict=True), strict=False):
         picture[..., plane] = np.clip(channel / clip, 0, 1) if clip > 0 else 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from folders import shown
 from PIL import Image
 from slide_folders import SlideFolder, draw_slide
 from stores import write_store
@@ -63,7 +65,8 @@ def test_doctor_finds_what_was_planted(
     assert "H&E against SP: shift of more than 2 µm in tissue shifted: 4" in text
     assert "one SP image in tissues copy, shifted of 2 patients" in text
     assert "warnings." in text
-    assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.zarr", "s_check"]
+    assert shown(tmp_path / "s_check") == ["contact_sheet_01.png", "summary.csv"]
 
 
 def test_doctor_is_content_with_a_healthy_store(
@@ -128,3 +131,40 @@ def test_splits_of_the_source_reach_the_split(
     result = command("doctor", *given, "split.val=[test]")
     assert "tissue b is in 'val' of its source, which stands under no side" in result.out
     assert result.code == 1
+
+
+def test_doctor_says_in_one_line_that_a_store_is_damaged(
+    drawn: Tissue, tmp_path: Path, command: Command
+) -> None:
+    demo(tmp_path / "s.zarr", a=drawn)
+    shutil.rmtree(tmp_path / "s.zarr/a/sp")
+    result = command("doctor", f"store={tmp_path / 's.zarr'}")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert result.err.endswith("is damaged: tissue a has no sp. Prepare it again.\n")
+    assert not (tmp_path / "s_check").exists()
+
+
+def test_doctor_warns_of_a_shard_that_is_lost_and_refuses_one_that_is_broken(
+    drawn: Tissue, tmp_path: Path, command: Command
+) -> None:
+    demo(tmp_path / "s.zarr", a=drawn)
+    (shard,) = [p for p in (tmp_path / "s.zarr/a/labels/classes/0/c").rglob("*") if p.is_file()]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-9])
+    result = command("doctor", f"store={tmp_path / 's.zarr'}")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert result.err.startswith("error: tissue a: labels/classes of ")
+    shard.unlink()
+    result = command("doctor", f"store={tmp_path / 's.zarr'}")
+    assert (result.code, result.err) == (1, "")
+    assert "pixels that differ from those prepared in tissue a: classes; " in result.out
+
+
+def test_the_store_one_stands_in_can_be_checked(
+    drawn: Tissue, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo(tmp_path / "s.zarr", a=drawn)
+    monkeypatch.chdir(tmp_path / "s.zarr")
+    assert command("doctor", "store=.").err == ""
+    assert shown(tmp_path) == ["s.zarr", "s_check"]

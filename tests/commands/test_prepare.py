@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,31 @@ def test_summary_counts_what_is_there(
     assert "2, patients 2" in text
     assert "40 × 48 px at 0.5 µm/px" in text
     assert "immune │ 28.1% │ 30" in text
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_stands_in_the_way_of_the_check_is_said_before_the_work(
+    image_folder: Any, tmp_path: Path, kind: str
+) -> None:
+    taken = tmp_path / "s_check"
+    taken.write_text("x") if kind == "file" else taken.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(TissuesegError, match=r"s_check is to hold the table .* move it") as caught:
+        run_here(image_folder, tmp_path / "s.zarr", check=True)
+    assert "\n" not in str(caught.value)
+    assert shown(tmp_path) == ["images", "s_check"]
+    run_here(image_folder, tmp_path / "s.zarr")  # without a check nothing is in the way
+    assert shown(tmp_path) == ["images", "s.zarr", "s_check"]
+
+
+def test_a_check_folder_that_cannot_be_written_is_said_before_the_work(
+    image_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s_check").mkdir()
+
+    def refuse(**_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(TissuesegError, match=r"cannot be written \(Read-only file system\): "):
+        run_here(image_folder, tmp_path / "s.zarr", check=True)
+    assert shown(tmp_path) == ["images", "s_check"]

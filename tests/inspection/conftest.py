@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from tissueseg.contracts import Channel
+from tissueseg.inspection.overview import Inspection, judge, measure, shrink_images
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.store.demo import CLASSES, PANEL, DemoParameters, draw_tissue
 from tissueseg.store.planes import Tissue
 from tissueseg.store.tissues import TissueStore
@@ -58,6 +60,16 @@ def write(tmp_path: Path) -> Write:
         return TissueStore(path)
 
     return to_store
+
+
+def inspect(store: TissueStore) -> Inspection:
+    """What `prepare` and `doctor` find, without pictures."""
+    facts = {}
+    for tissue in store.tissues:
+        pixels = TissuePixels(store, tissue)
+        shrink_images(pixels, [], 64)
+        facts[tissue] = measure(pixels)
+    return judge(store, facts)
 
 
 def mirrored(tissue: Tissue) -> Tissue:

@@ -9,6 +9,7 @@ import pytest
 
 from tissueseg.inspection.brightfield import brightfield_oddities, measure_brightfield
 from tissueseg.inspection.findings import Oddity
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.store.planes import Tissue, Window
 
 from .conftest import Write
@@ -16,14 +17,14 @@ from .conftest import Write
 
 def odd(write: Write, he: np.ndarray, tissue: Tissue) -> list[Oddity]:
     store = write({"a": tissue._replace(he=he.astype(np.uint8))})
-    return list(brightfield_oddities("a", measure_brightfield(store, "a")))
+    return list(brightfield_oddities("a", measure_brightfield(TissuePixels(store, "a"))))
 
 
 def test_healthy_tissue_is_silent(write: Write, drawn: tuple[Tissue, ...]) -> None:
     for tissue in drawn:
         assert tissue.he is not None
         store = write({"a": tissue})
-        assert list(brightfield_oddities("a", measure_brightfield(store, "a"))) == []
+        assert list(brightfield_oddities("a", measure_brightfield(TissuePixels(store, "a")))) == []
 
 
 def blank(he: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def test_large_tissues_are_sampled_evenly(write: Write, monkeypatch: pytest.Monk
         return read(tissue, array, window)
 
     monkeypatch.setattr(store, "read", spied)
-    measure_brightfield(store, "a")
+    measure_brightfield(TissuePixels(store, "a"))
     columns = sorted({window.x for window in seen})
     assert len(columns) == 6
     assert (columns[0], columns[-1]) == (0, 3840)

@@ -9,6 +9,7 @@ import numpy as np
 from tissueseg.inspection.cohort import cohort_findings
 from tissueseg.inspection.findings import Finding
 from tissueseg.inspection.masks import measure_masks
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.store.demo import CLASSES
 from tissueseg.store.planes import Tissue
 from tissueseg.store.tissues import TissueStore
@@ -27,7 +28,9 @@ def cohort(write: Write, tissues: dict[str, Tissue], **options: object) -> list[
 
 
 def judged(store: TissueStore) -> list[Finding]:
-    return list(cohort_findings(store, {t: measure_masks(store, t) for t in store.tissues}))
+    return list(
+        cohort_findings(store, {t: measure_masks(TissuePixels(store, t)) for t in store.tissues})
+    )
 
 
 def test_a_healthy_cohort_is_silent(write: Write, drawn: tuple[Tissue, ...]) -> None:
@@ -40,6 +43,7 @@ def test_one_tissue_twice_is_said_once(write: Write, drawn: tuple[Tissue, ...]) 
     (finding,) = cohort(write, {"a": drawn[0], "b": drawn[1], "again": drawn[0]})
     assert (finding.level, finding.check) == ("warning", "repeated tissue")
     assert finding.says.startswith("one H&E image in tissues a, again: keep one")
+    assert finding.tissues == ("a", "again")
 
 
 def test_one_image_under_two_patients_is_a_leak(write: Write, drawn: tuple[Tissue, ...]) -> None:
@@ -64,7 +68,7 @@ def test_a_patient_on_two_sides_of_the_split(write: Write, drawn: tuple[Tissue, 
     sides = zip(drawn, ("p", "p", "q"), ("train", "test", "test"), strict=True)
     tissues = [t._replace(patient=patient, split=split) for t, patient, split in sides]
     (finding,) = cohort(write, dict(zip("abc", tissues, strict=True)))
-    assert (finding.level, finding.check) == ("warning", "split")
+    assert (finding.level, finding.check, finding.tissues) == ("warning", "split", ("a", "b"))
     assert (
         "1 of 2 patients lie on several sides of the stored split: p (test, train);" in finding.says
     )

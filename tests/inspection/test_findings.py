@@ -14,7 +14,7 @@ def odd(tissue: str, weight: float = 1.0, level: str = "notice", what: str = "sp
 def test_one_tissue_is_named_with_its_value() -> None:
     (finding,) = group([odd("a")])
     assert finding.says == "specks in tissue a: 1 px; wanted none"
-    assert (finding.level, finding.check, finding.tissue) == ("notice", "masks", "a")
+    assert (finding.level, finding.check, finding.tissues) == ("notice", "masks", ("a",))
 
 
 def test_many_tissues_make_one_line_that_begins_with_the_worst() -> None:
@@ -22,7 +22,7 @@ def test_many_tissues_make_one_line_that_begins_with_the_worst() -> None:
     assert finding.says == (
         "specks in tissues t59, t58, t57, t56 and 56 more: 59 px at worst (t59); wanted none"
     )
-    assert finding.tissue is None
+    assert finding.tissues == tuple(f"t{i:02d}" for i in reversed(range(60)))
 
 
 def test_tissues_that_are_alike_have_no_worst() -> None:
@@ -34,6 +34,7 @@ def test_the_highest_level_stands_for_all_and_is_named_first() -> None:
     (finding,) = group([odd("a", 9.0), odd("b", 2.0, "warning")])
     assert finding.level == "warning"
     assert "tissues b, a: 2 px at worst (b)" in finding.says
+    assert finding.tissues == ("b",)  # the other is only noticed
 
 
 def test_warnings_come_before_notices() -> None:

@@ -38,7 +38,11 @@ def test_a_channel_that_is_constant_everywhere_is_dead(
     write: Write, drawn: tuple[Tissue, ...], level: int
 ) -> None:
     (finding,) = found(write, *(with_channel(t, level) for t in drawn))
-    assert (finding.level, finding.check, finding.tissue) == ("warning", "dead channel", None)
+    assert (finding.level, finding.check, finding.tissues) == (
+        "warning",
+        "dead channel",
+        ("a", "b", "c"),
+    )
     assert "SP channel CD45 has no variance below the 0.99 quantile in 3 of 3" in finding.says
     assert "below the 0.999 quantile in 3" in finding.says
     assert "order of its planes" in finding.says
@@ -48,7 +52,7 @@ def test_a_rare_marker_is_weak_where_it_is_absent(write: Write, drawn: tuple[Tis
     rare = np.zeros((256, 256))
     rare[:15, :15] = 900  # 0.3 % of the pixels
     (finding,) = found(write, with_channel(drawn[0], rare), *drawn[1:])
-    assert (finding.level, finding.check, finding.tissue) == ("notice", "weak channel", "a")
+    assert (finding.level, finding.check, finding.tissues) == ("notice", "weak channel", ("a",))
     assert "in 1 of 3 (tissue a), below the 0.999 quantile in 0" in finding.says
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 
 from tissueseg.contracts import IGNORE
-from tissueseg.inspection.cells import cell_oddities
+from tissueseg.errors import TissueDataError
+from tissueseg.inspection.cell_oddities import cell_oddities
 from tissueseg.inspection.findings import Oddity
 from tissueseg.inspection.masks import MaskFacts, measure_masks
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.store import layout
+from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Tissue
+from tissueseg.tables.cells import measure_cells
 
 from .conftest import Write
 
 
 def facts_of(write: Write, tissue: Tissue) -> MaskFacts:
-    return measure_masks(write({"a": tissue}), "a")
+    return measure_masks(TissuePixels(write({"a": tissue}), "a"))
 
 
 def odd(write: Write, tissue: Tissue, mpp: float | None = 0.5) -> list[Oddity]:
@@ -57,9 +62,9 @@ def test_windows_change_nothing_but_what_lies_on_their_seams(
     tissue.instances[y, x] = tissue.instances.max()  # far from the rest of it
     tissue.classes[y, x] = 1
     store = write({"a": tissue})
-    whole = measure_masks(store, "a")
+    whole = measure_masks(TissuePixels(store, "a"))
     monkeypatch.setattr(layout, "shard_px", lambda *_: (100, 100))
-    parts = measure_masks(store, "a")
+    parts = measure_masks(TissuePixels(store, "a"))
     assert whole.unasked == 0
     assert parts.unasked > 10
     assert (whole.reused, whole.split) == (1, 0)
@@ -77,9 +82,9 @@ def test_windows_change_nothing_but_what_lies_on_their_seams(
 
 
 def test_a_cell_across_a_seam_is_one_piece(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    instances, classes = squares(10)
+    store = write({"a": flat(*squares(10))})
     monkeypatch.setattr(layout, "shard_px", lambda *_: (33, 33))
-    facts = facts_of(write, flat(instances, classes))
+    facts = measure_masks(TissuePixels(store, "a"))
     assert facts.unasked > 0
     assert (facts.split, facts.reused) == (0, 0)
 
@@ -170,3 +175,31 @@ def test_the_class_of_most_pixels_is_the_cells(write: Write) -> None:
     instances[2:8, 2:8], classes[2:8, 2:8] = 5, 2
     classes[2, 2:8] = 1
     assert facts_of(write, flat(instances, classes)).per_class[:3] == (0, 0, 1)
+
+
+def test_a_cell_has_one_class_for_all_who_count(write: Write) -> None:
+    """Two of three pixels are unknown; of a tie the lower class is taken, wherever it comes first."""
+    instances = np.array([[1, 1, 1, 0, 2, 2, 3]], np.int32)
+    classes = np.array([[1, IGNORE, IGNORE, 0, 2, 1, 2]], np.uint8)
+    store = write({"a": flat(instances, classes)})
+    facts, cells = measure_masks(TissuePixels(store, "a")), measure_cells(store, "a")
+    assert cells.classes.tolist() == [IGNORE, 1, 2]
+    assert (facts.per_class[:3], facts.unknown) == ((0, 1, 1), 1)
+    counted = store.attributes("a")["instances_per_class"]
+    assert (counted[:3], counted[-1]) == ([0, 1, 1], 1)
+
+
+@pytest.mark.parametrize(
+    ("array", "value", "said"), [(CLASSES, 200, "class 200"), (INSTANCES, -4, "instance -4")]
+)
+def test_ids_that_no_store_is_written_with_are_one_line(
+    write: Write, tissue: Tissue, array: str, value: int, said: str
+) -> None:
+    store = write({"a": tissue})
+    stored = zarr.open_array(store.path / "a" / array / "0", mode="r+")
+    stored[3, 5] = value
+    with pytest.raises(
+        TissueDataError, match=f"tissue a: masks of .* hold {said}, wanted"
+    ) as caught:
+        measure_masks(TissuePixels(store, "a"))
+    assert "\n" not in str(caught.value)

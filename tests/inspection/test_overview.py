@@ -1,23 +1,21 @@
-"""A whole store: healthy ones are silent, large ones are read by window, rows say what was found."""
+"""A whole store: healthy ones are silent, every array is read once, rows say what was found."""
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
+import zarr
 
-from tissueseg.errors import TissueDataError
-from tissueseg.inspection.overview import inspect_store, inspect_tissues
-from tissueseg.inspection.summary import summary_rows, summary_table, write_summary
+from tissueseg.inspection import pixels as inspected
+from tissueseg.inspection.summary import summary_rows
 from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Tissue, Window
 from tissueseg.store.tissues import TissueStore
 
-from .conftest import Write
+from .conftest import Write, inspect, mirrored
 
 
 def healthy(write: Write, drawn: tuple[Tissue, ...]) -> TissueStore:
@@ -28,33 +26,68 @@ def healthy(write: Write, drawn: tuple[Tissue, ...]) -> TissueStore:
 
 
 def test_a_healthy_store_is_silent(write: Write, drawn: tuple[Tissue, ...]) -> None:
-    assert list(inspect_store(healthy(write, drawn))) == []
+    assert inspect(healthy(write, drawn)).findings == ()
 
 
-def test_every_tissue_is_tracked_and_warnings_come_first(
+def test_warnings_come_first(write: Write, drawn: tuple[Tissue, ...]) -> None:
+    assert drawn[0].he is not None
+    dark = [t._replace(he=t.he // 9, patient=None) for t in drawn]  # pyright: ignore[reportOptionalOperand]
+    found = inspect(write(dict(zip("abc", dark, strict=True)))).findings
+    levels = [finding.level for finding in found]
+    assert levels == sorted(levels, key=("warning", "notice").index)
+    (black,) = [f for f in found if f.check == "H&E"]
+    assert black.says.startswith("nearly black H&E in tissues a, b, c")
+    assert all("\n" not in finding.says for finding in found)
+
+
+def test_warnings_of_every_kind_are_counted_for_the_tissues_they_name(
     write: Write, drawn: tuple[Tissue, ...]
 ) -> None:
-    assert drawn[0].he is not None
-    tracked: list[str] = []
+    """`a` and its copy share three planes and a patient on two sides; `b` has a channel cut off."""
+    assert drawn[1].sp is not None
+    cut = np.minimum(drawn[1].sp, 300)
+    tissues = {
+        "a": drawn[0]._replace(split="train"),
+        "copy": drawn[0]._replace(split="test"),
+        "b": drawn[1]._replace(sp=cut),
+        "c": drawn[2],
+    }
+    table = [replace(c, name="cell") if c.id else c for c in write({"x": drawn[0]}).classes[:2]]
+    cells = {n: t._replace(classes=(t.instances > 0).astype(np.uint8)) for n, t in tissues.items()}
+    store = write(cells, classes=table)
+    found = inspect(store)
+    named = {f.check: f.tissues for f in found.findings if f.level == "warning"}
+    assert named == {"repeated tissue": ("a", "copy"), "split": ("a", "copy"), "saturation": ("b",)}
+    saturated = sum(f.check == "saturation" for f in found.findings)
+    assert found.warnings == Counter(a=2, copy=2, b=saturated)
+    rows = {row["tissue"]: row["warnings"] for row in summary_rows(store, found)}
+    assert rows == {"a": 2, "b": saturated, "c": 0, "copy": 2}
 
-    def track(names):
-        for name in names:
-            tracked.append(name)
-            yield name
 
-    dark = [t._replace(he=t.he // 9, patient=None) for t in drawn]  # pyright: ignore[reportOptionalOperand]
-    store = write(dict(zip("abc", dark, strict=True)))
-    found = inspect_tissues(store, track)
-    assert tracked == ["a", "b", "c"]
-    levels = [finding.level for finding in found.findings]
-    assert levels == sorted(levels, key=("warning", "notice").index)
-    (black,) = [f for f in found.findings if f.check == "H&E"]
-    assert black.says.startswith("nearly black H&E in tissues a, b, c")
-    assert all("\n" not in finding.says for finding in found.findings)
-    assert found.warnings["a"] >= 1
+def spied(store: TissueStore, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Window]]:
+    """What is read of a store from now on."""
+    windows: list[tuple[str, Window]] = []
+    read = store.read
+
+    def spy(tissue: str, array: str, window: Window) -> np.ndarray:
+        windows.append((array, window))
+        return read(tissue, array, window)
+
+    monkeypatch.setattr(store, "read", spy)
+    return windows
 
 
-def test_large_tissues_are_read_by_window_and_masks_once(
+def test_every_array_of_a_small_tissue_is_read_once(
+    write: Write, drawn: tuple[Tissue, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write({"a": drawn[0]})
+    read = spied(store, monkeypatch)
+    inspect(store)
+    whole = Window(0, 0, 256, 256)
+    assert sorted(read) == [(array, whole) for array in ("he", CLASSES, INSTANCES, "sp")]
+
+
+def test_of_a_slide_only_places_are_read_again(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instances = np.zeros((300, 4200), np.int32)
@@ -62,28 +95,56 @@ def test_large_tissues_are_read_by_window_and_masks_once(
     instances[10:30] *= np.arange(1, 4201, dtype=np.int32)[None] // 40 + 1
     classes = (instances > 0).astype(np.uint8)
     store = write({"a": Tissue(instances, classes, np.zeros((3, 300, 4200), np.uint8))})
-    windows: list[tuple[str, Window]] = []
-    read = store.read
-
-    def spied(tissue: str, array: str, window: Window) -> np.ndarray:
-        windows.append((array, window))
-        return read(tissue, array, window)
-
-    monkeypatch.setattr(store, "read", spied)
-    inspect_tissues(store)
-    assert max(max(w.height, w.width) for _, w in windows) == 2048
-    seen = Counter(w for array, w in windows if array == CLASSES)
-    assert sorted(seen.values()) == [1, 1, 1]
-    assert sum(w.height * w.width for w in seen) == 300 * 4200
-    assert max(w.width for array, w in windows if array == "he") <= 1024
-    assert INSTANCES in {array for array, _ in windows}
+    monkeypatch.setattr(inspected, "HELD_BYTES", 1000)
+    windows = spied(store, monkeypatch)
+    inspect(store)
+    shards = Counter({Window(0, x, 300, min(2048, 4200 - x)): 1 for x in (0, 2048, 4096)})
+    assert Counter(w for array, w in windows if array == CLASSES) == shards
+    for array in ("he", INSTANCES):
+        found = Counter(w for name, w in windows if name == array)
+        again = found - shards
+        assert all(found[window] == 1 for window in shards)
+        assert max(w.width for w in again) <= 1024
 
 
-def test_rows_say_what_was_found(write: Write, drawn: tuple[Tissue, ...], tmp_path: Path) -> None:
+def test_what_is_held_changes_nothing(
+    write: Write, drawn: tuple[Tissue, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write({"a": mirrored(drawn[0])})
+    wanted = summary_rows(store, inspect(store))
+    monkeypatch.setattr(inspected, "HELD_BYTES", 0)
+    assert summary_rows(store, inspect(store)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("array", "said"), [("he", "he"), ("sp", "sp"), (INSTANCES, "instances"), (CLASSES, "classes")]
+)
+def test_a_lost_shard_is_a_warning(
+    write: Write, drawn: tuple[Tissue, ...], array: str, said: str
+) -> None:
+    store = healthy(write, drawn)
+    (shard,) = [p for p in (store.path / "b" / array / "0/c").rglob("*") if p.is_file()]
+    shard.unlink()
+    found = inspect(store)
+    (altered,) = [f for f in found.findings if f.check == "pixels"]
+    assert (altered.level, altered.tissues) == ("warning", ("b",))
+    assert altered.says.startswith(f"pixels that differ from those prepared in tissue b: {said};")
+    assert altered.says.endswith("prepare again")
+
+
+def test_one_changed_pixel_is_a_warning(write: Write, drawn: tuple[Tissue, ...]) -> None:
+    store = healthy(write, drawn)
+    stored = zarr.open_array(store.path / "a/sp/0", mode="r+")
+    stored[1, 255, 255] = int(np.asarray(stored[1, 255, 255])) + 1
+    (altered,) = inspect(store).findings
+    assert altered.says.startswith("pixels that differ from those prepared in tissue a: sp;")
+
+
+def test_rows_say_what_was_found(write: Write, drawn: tuple[Tissue, ...]) -> None:
     nothing = 0 * drawn[2].instances
     empty = drawn[2]._replace(instances=nothing, classes=nothing, split="test")
     store = write({"a": drawn[0], "[b]": empty})
-    rows = summary_rows(store, inspect_tissues(store))
+    rows = summary_rows(store, inspect(store))
     by_name = {row["tissue"]: row for row in rows}
     assert by_name["a"]["cells"] == len(np.unique(drawn[0].instances)) - 1
     assert by_name["a"]["cells"] == sum(
@@ -93,36 +154,3 @@ def test_rows_say_what_was_found(write: Write, drawn: tuple[Tissue, ...], tmp_pa
     assert by_name["a"]["he_sp_shift"] < 0.2
     assert by_name["[b]"]["warnings"] == 1
     assert (by_name["[b]"]["split"], by_name["[b]"]["median_diameter"]) == ("test", None)
-    write_summary(tmp_path / "rows.csv", rows)
-    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
-        read = list(csv.DictReader(file))
-    assert [row["tissue"] for row in read] == ["[b]", "a"]
-    assert read[0]["he_sp_shift"] == ""
-    with pytest.raises(TissueDataError, match=r"cannot write the summary .*missing"):
-        write_summary(tmp_path / "missing" / "rows.csv", rows)
-
-
-def test_the_table_shows_the_first_rows_and_those_that_warn(
-    write: Write, drawn: tuple[Tissue, ...]
-) -> None:
-    store = healthy(write, drawn)
-    inspection = inspect_tissues(store)
-    inspection.warnings["c"] = 2
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(summary_table(summary_rows(store, inspection), shown=2))
-    lines = [line.split() for line in capture.get().splitlines() if line.strip()]
-    cells = {t: str(inspection.tissues[t].masks.instances) for t in "ac"}
-    assert lines[1][:2] == ["tissue", "patient"]
-    assert lines[3][:5] == ["c", "p_2", "256×256", cells["c"], "1"]
-    assert lines[3][-1] == "2"
-    assert lines[4][:5] == ["a", "p_0", "256×256", cells["a"], "1"]
-    assert lines[5] == ["…", "1", "more"]
-
-
-def test_tissues_that_are_their_own_patients_need_no_column(
-    write: Write, drawn: tuple[Tissue, ...]
-) -> None:
-    store = write({"a": drawn[0]._replace(patient=None)})
-    table = summary_table(summary_rows(store, inspect_tissues(store)))
-    assert [column.header for column in table.columns][:2] == ["\ntissue", "size\npx"]

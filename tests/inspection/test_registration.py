@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from tissueseg.inspection.masks import measure_masks
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.inspection.registration import (
     RegistrationFacts,
     measure_registration,
@@ -49,7 +50,8 @@ def moved(image: np.ndarray, dy: float, dx: float) -> np.ndarray:
 
 
 def measure(store: TissueStore) -> RegistrationFacts:
-    return measure_registration(store, "a", measure_masks(store, "a").grid)
+    pixels = TissuePixels(store, "a")
+    return measure_registration(pixels, measure_masks(pixels).grid)
 
 
 def says(store: TissueStore) -> list[tuple[str, str]]:

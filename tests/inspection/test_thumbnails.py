@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from tissueseg.inspection.fields import NucleusGrid
-from tissueseg.inspection.thumbnails import thumbnail
-from tissueseg.store.planes import Tissue
-
-from .conftest import Write
+from tissueseg.inspection.thumbnails import Thumbnail
+from tissueseg.store.layout import windows
 
 
-def random_tissue(height: int, width: int) -> Tissue:
-    rng = np.random.default_rng(0)
-    nothing = np.zeros((height, width), np.uint8)
-    he = rng.integers(0, 256, (3, height, width), np.uint8)
-    sp = rng.integers(0, 60_000, (3, height, width), np.uint16)
-    return Tissue(nothing.astype(np.int32), nothing, he, sp)
+def random_image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 60_000, (3, height, width), np.uint16)
 
 
-def test_whole_factors_give_block_means(write: Write) -> None:
-    tissue = random_tissue(400, 600)
-    assert tissue.sp is not None
-    small = thumbnail(write({"a": tissue}), "a", "sp", [2, 0], 150)
-    blocks = tissue.sp[[2, 0]].reshape(2, 100, 4, 150, 4).mean(axis=(2, 4))
-    np.testing.assert_allclose(small, blocks, rtol=1e-6)
+def shrunk(
+    image: np.ndarray, channels: Sequence[int], side: int, shard: tuple[int, int] = (2048, 2048)
+) -> np.ndarray:
+    shape = image.shape[1], image.shape[2]
+    small = Thumbnail(shape, channels, side)
+    for window in windows(shape, shard):
+        y, x, height, width = window
+        small.add(window, image[:, y : y + height, x : x + width])
+    return small.image()
+
+
+def test_whole_factors_give_block_means() -> None:
+    image = random_image(400, 600)
+    blocks = image[[2, 0]].reshape(2, 100, 4, 150, 4).mean(axis=(2, 4))
+    np.testing.assert_allclose(shrunk(image, [2, 0], 150), blocks, rtol=1e-6)
 
 
 @pytest.mark.parametrize("side", [7, 100, 333])
-def test_windows_do_not_show(write: Write, monkeypatch: pytest.MonkeyPatch, side: int) -> None:
-    store = write({"a": random_tissue(333, 500)})
-    whole = thumbnail(store, "a", "he", range(3), side)
-    monkeypatch.setattr("tissueseg.inspection.thumbnails.shard_px", lambda *_: (90, 70))
-    parts = thumbnail(store, "a", "he", range(3), side)
-    np.testing.assert_allclose(parts, whole, rtol=1e-6)
+def test_windows_do_not_show(side: int) -> None:
+    image = random_image(333, 500)
+    whole = shrunk(image, range(3), side)
+    np.testing.assert_allclose(shrunk(image, range(3), side, (90, 70)), whole, rtol=1e-6)
     assert max(whole.shape[1:]) == side
 
 
-def test_small_tissues_keep_their_pixels(write: Write) -> None:
-    tissue = random_tissue(20, 31)
-    assert tissue.he is not None
-    small = thumbnail(write({"a": tissue}), "a", "he", range(3), 256)
-    np.testing.assert_array_equal(small, tissue.he)
+def test_small_tissues_keep_their_pixels() -> None:
+    image = random_image(20, 31)
+    np.testing.assert_array_equal(shrunk(image, range(3), 256), image)
 
 
-def test_long_strips_keep_a_row(write: Write) -> None:
-    assert thumbnail(write({"a": random_tissue(3, 900)}), "a", "he", [0], 100).shape == (1, 1, 100)
+def test_long_strips_keep_a_row() -> None:
+    assert shrunk(random_image(3, 900), [0], 100).shape == (1, 1, 100)
 
 
 def test_fields_lie_where_cells_are_densest_and_apart() -> None:

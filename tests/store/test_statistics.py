@@ -46,3 +46,20 @@ def test_sparse_channel_is_usable_only_at_a_high_quantile() -> None:
 def test_unknown_quantile_is_refused() -> None:
     with pytest.raises(KeyError):
         clip_statistics(channel_statistics(np.eye(3)), 0.5)
+
+
+def test_only_the_highest_level_of_a_float_channel_is_saturated() -> None:
+    """Half of the pixels lie within 1 % of the highest, but one of them alone is at it."""
+    channel = np.zeros((100, 100), np.float32)
+    channel[:50] = np.linspace(1.0, 1.005, 5000, dtype=np.float32).reshape(50, 100)
+    assert channel_statistics(channel)["saturated"] == pytest.approx(
+        (channel == channel.max()).mean()
+    )
+    assert channel_statistics(channel)["zeros"] == 0.5
+    clipped = np.minimum(channel, np.float32(1.002))
+    assert channel_statistics(clipped)["saturated"] == pytest.approx(0.3, abs=0.001)
+
+
+@given(CHANNELS)
+def test_saturated_pixels_are_those_at_the_maximum(channel: np.ndarray) -> None:
+    assert channel_statistics(channel)["saturated"] == (channel == channel.max()).mean()

@@ -152,29 +152,20 @@ def test_no_read_is_larger_than_a_window(
 
 
 @pytest.mark.parametrize(
-    ("size", "wanted", "levels"),
-    [
-        ((512, 40), None, 1),
-        ((513, 40), None, 2),
-        ((40, 1024), None, 2),
-        ((40, 1025), None, 3),
-        ((40, 48), 3, 3),
-        ((40, 48), 1, 1),
-    ],
+    ("size", "levels"), [((512, 40), 1), ((513, 40), 2), ((40, 1024), 2), ((40, 1025), 3)]
 )
-def test_pyramids_end_at_512_px_unless_told(
-    size: tuple[int, int], wanted: int | None, levels: int, tmp_path: Path
-) -> None:
+def test_pyramids_end_at_512_px(size: tuple[int, int], levels: int, tmp_path: Path) -> None:
     store = write_store(tmp_path / "s.zarr", {"a": random_tissue(*size)})
-    group = zarr.open_group(write_ngff(store, "a", tmp_path, levels=wanted), mode="r")
+    group = zarr.open_group(write_ngff(store, "a", tmp_path), mode="r")
     assert sorted(group_at(group, "he").array_keys()) == [str(i) for i in range(levels)]
     assert len(group_at(group, "he").attrs["ome"]["multiscales"][0]["datasets"]) == levels
 
 
-def test_one_image_without_scale(tmp_path: Path) -> None:
+def test_one_image_without_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngff, "LARGEST_PX", 30)
     with TissueWriter(tmp_path / "s.zarr", mpp=None, classes=CLASSES, images=("he",)) as writer:
         writer.add("a", random_tissue(60, 50, sp=None))
-    path = write_ngff(TissueStore(tmp_path / "s.zarr"), "a", tmp_path / "out", levels=2)
+    path = write_ngff(TissueStore(tmp_path / "s.zarr"), "a", tmp_path / "out")
     group = zarr.open_group(path, mode="r")
     assert sorted(group.keys()) == ["he"]
     multiscale = group_at(group, "he").attrs["ome"]["multiscales"][0]
@@ -182,9 +173,7 @@ def test_one_image_without_scale(tmp_path: Path) -> None:
     assert multiscale["datasets"][1]["coordinateTransformations"][0]["scale"] == [1, 2, 2]
 
 
-def test_what_cannot_be_meant_is_refused(store: TissueStore, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="levels=0, wanted 1"):
-        write_ngff(store, "t1", tmp_path, levels=0)
+def test_a_tissue_that_is_not_there_is_refused(store: TissueStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tissues=\['t9'\]: .* holds tissue t1"):
         write_ngff(store, "t9", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -195,11 +184,14 @@ def small(tmp_path: Path) -> TissueStore:
     return write_store(tmp_path / "s.zarr", {"a": random_tissue(40, 48)})
 
 
-def test_existing_export_is_replaced_only_when_told(small: TissueStore, tmp_path: Path) -> None:
+def test_existing_export_is_replaced_only_when_told(
+    small: TissueStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_ngff(small, "a", tmp_path / "out")
     with pytest.raises(TissueDataError, match=r"a\.ome\.zarr exists already: .*overwrite=true"):
         write_ngff(small, "a", tmp_path / "out")
-    assert write_ngff(small, "a", tmp_path / "out", levels=2, overwrite=True) == path
+    monkeypatch.setattr(ngff, "LARGEST_PX", 30)
+    assert write_ngff(small, "a", tmp_path / "out", overwrite=True) == path
     assert (path / "he/1/zarr.json").is_file()
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.ome.zarr"]
 

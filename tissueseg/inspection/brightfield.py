@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tissueseg.inspection.findings import Oddity, share
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.store.layout import CHUNK_PX, INSTANCES
 from tissueseg.store.planes import Window
-from tissueseg.store.tissues import TissueStore
 
 PLACES = 6  # windows along each side of a large tissue
 STEP_PX = 2  # every second pixel
@@ -38,14 +38,14 @@ class BrightfieldFacts(NamedTuple):
     nuclei: float  # mean luminance inside instances minus that outside; nan without either
 
 
-def measure_brightfield(store: TissueStore, tissue: str) -> BrightfieldFacts:
+def measure_brightfield(pixels: TissuePixels) -> BrightfieldFacts:
     """Sample a tissue's H&E image, and its masks at the same places."""
-    pixels, inside = [], []
-    for window in _places(store, tissue):
-        he = store.read(tissue, "he", window)[:, ::STEP_PX, ::STEP_PX]
-        pixels.append(he.reshape(3, -1))
-        inside.append(store.read(tissue, INSTANCES, window)[::STEP_PX, ::STEP_PX].ravel() > 0)
-    return brightfield_facts(np.concatenate(pixels, axis=1), np.concatenate(inside))
+    rgb, inside = [], []
+    for window in _places(pixels.shape):
+        he = pixels.read("he", window)[:, ::STEP_PX, ::STEP_PX]
+        rgb.append(he.reshape(3, -1))
+        inside.append(pixels.read(INSTANCES, window)[::STEP_PX, ::STEP_PX].ravel() > 0)
+    return brightfield_facts(np.concatenate(rgb, axis=1), np.concatenate(inside))
 
 
 def brightfield_facts(rgb: np.ndarray, inside: np.ndarray) -> BrightfieldFacts:
@@ -122,12 +122,11 @@ def _checks(f: BrightfieldFacts) -> tuple[tuple[bool, str, str, str], ...]:
     )
 
 
-def _places(store: TissueStore, tissue: str) -> Iterator[Window]:
+def _places(shape: tuple[int, int]) -> Iterator[Window]:
     """Whole chunks, spread evenly; all of them in a small tissue."""
-    entry = store.entry(tissue)
-    for y in _starts(entry.height):
-        for x in _starts(entry.width):
-            height, width = min(CHUNK_PX, entry.height - y), min(CHUNK_PX, entry.width - x)
+    for y in _starts(shape[0]):
+        for x in _starts(shape[1]):
+            height, width = min(CHUNK_PX, shape[0] - y), min(CHUNK_PX, shape[1] - x)
             yield Window(y, x, height, width)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tissueseg.inspection.findings import Finding
 from tissueseg.inspection.masks import MaskFacts
 from tissueseg.inspection.registration import nuclear_channels
 from tissueseg.store.notices import name_some
-from tissueseg.store.tissues import TissueStore
+from tissueseg.store.tissues import TissueEntry, TissueStore
 
 _SHOWN = 3
 _PLANES = {"he": "H&E image", "sp": "SP image", "instances": "instance mask"}
@@ -30,7 +30,7 @@ def cohort_findings(store: TissueStore, masks: Mapping[str, MaskFacts]) -> Itera
         yield Finding(
             "notice",
             "registration",
-            None,
+            (),
             "H&E and SP could not be laid on each other: no channel of the panel is nuclear; say "
             "`nuclear: true` of a DNA stain",
         )
@@ -55,7 +55,7 @@ def _repeated(store: TissueStore, masks: Mapping[str, MaskFacts]) -> Iterator[Fi
             yield Finding(
                 "warning",
                 "repeated tissue",
-                None,
+                names,
                 f"one {what} in {name_some(names)}{leak}: keep one of them, or mend the files' names",
             )
 
@@ -78,15 +78,20 @@ def _leaks(store: TissueStore) -> Iterator[Finding]:
             sides[entry.patient].add(entry.split)
     leaked = {patient: sorted(found) for patient, found in sides.items() if len(found) > 1}
     if leaked:
+        tissues = tuple(t for t in store.tissues if _on_a_side(store.entry(t), leaked))
         shown = [f"{p} ({', '.join(found)})" for p, found in list(leaked.items())[:_SHOWN]]
         more = f" and {len(leaked) - _SHOWN} more" if len(leaked) > _SHOWN else ""
         yield Finding(
             "warning",
             "split",
-            None,
+            tissues,
             f"{len(leaked)} of {len(sides)} patients lie on several sides of the stored split: "
             f"{', '.join(shown)}{more}; wanted each on one: split by patient instead",
         )
+
+
+def _on_a_side(entry: TissueEntry, patients: Collection[str]) -> bool:
+    return entry.split is not None and entry.patient in patients
 
 
 def _patients(store: TissueStore) -> Iterator[Finding]:
@@ -96,7 +101,7 @@ def _patients(store: TissueStore) -> Iterator[Finding]:
         yield Finding(
             "notice",
             "patients",
-            None,
+            (),
             f"each of the {len(entries)} tissues is its own patient: where several come from one, give "
             "`patient`, or tissues of one patient end up on two sides of the split",
         )
@@ -117,7 +122,7 @@ def _classes(store: TissueStore, masks: Mapping[str, MaskFacts]) -> Iterator[Fin
         yield Finding(
             "warning",
             "classes",
-            None,
+            (),
             f"no cell of class {', '.join(nowhere)} in any tissue: wanted some of every class; take it "
             "out of the class table, or check the ids of the masks",
         )
@@ -125,7 +130,7 @@ def _classes(store: TissueStore, masks: Mapping[str, MaskFacts]) -> Iterator[Fin
         yield Finding(
             "notice",
             "classes",
-            None,
+            (),
             f"class {', '.join(regions)} has pixels but no cell in any tissue: intended for regions, "
             "else check that both masks come from the same segmentation",
         )
@@ -134,7 +139,7 @@ def _classes(store: TissueStore, masks: Mapping[str, MaskFacts]) -> Iterator[Fin
         yield Finding(
             "notice",
             "classes",
-            None,
+            (),
             f"in one patient only: class {', '.join(rare)}; no split by patient can both train on it and "
             "test it: merge it with another, or add patients",
         )

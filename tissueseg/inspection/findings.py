@@ -16,7 +16,7 @@ class Finding(NamedTuple):
 
     level: Level
     check: str  # what was looked at: "masks", "size", "registration", …
-    tissue: str | None  # None: several tissues, or the cohort
+    tissues: tuple[str, ...]  # those it is about, on its level; empty: the cohort
     says: str  # value, what is expected, what to do
 
 
@@ -45,12 +45,12 @@ def _together(found: list[Oddity]) -> Finding:
     """Tissues that warn are named before those that are merely noticed."""
     ranked = sorted(found, key=lambda o: (o.level != "warning", -o.weight))
     worst = ranked[0]
-    tissue = worst.tissue if len(ranked) == 1 else None
+    tissues = tuple(odd.tissue for odd in ranked if odd.level == worst.level)
     alike = all(oddity.shown == worst.shown for oddity in ranked)
     at_worst = "" if alike else f" at worst ({worst.tissue})"
     places = name_some(o.tissue for o in ranked)
     says = f"{worst.what} in {places}: {worst.shown}{at_worst}; {worst.advice}"
-    return Finding(worst.level, worst.check, tissue, says)
+    return Finding(worst.level, worst.check, tissues, says)
 
 
 def share(part: float, whole: float) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 
 from tissueseg.inspection.findings import Finding, Oddity, group, share
 from tissueseg.store.notices import name_some
-from tissueseg.store.planes import Window
 from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore
 
@@ -23,7 +22,7 @@ Statistics = dict[str, list[dict[str, Any]]]
 
 def channel_findings(store: TissueStore) -> Iterator[Finding]:
     """Dead, weak and saturated SP channels of a store."""
-    if not store.panel:
+    if "sp" not in store.images:
         return
     stored: Statistics = {t: store.attributes(t)["statistics"] for t in store.tissues}
     yield from _without_variance(store, stored)
@@ -50,7 +49,7 @@ def _without_variance(store: TissueStore, stored: Statistics) -> Iterator[Findin
         yield Finding(
             "warning" if dead else "notice",
             "dead channel" if dead else "weak channel",
-            flat[0] if len(flat) == 1 else None,
+            flat,
             f"SP channel{'s' * plural} {', '.join(names)} {'have' if plural else 'has'} no variance "
             f"below the {low} quantile in {len(flat)} of {len(stored)} ({name_some(flat)}), below the "
             f"{high} quantile in {still}: {'they tell' if plural else 'it tells'} nothing there"
@@ -61,7 +60,7 @@ def _without_variance(store: TissueStore, stored: Statistics) -> Iterator[Findin
 
 def _saturated(store: TissueStore, stored: Statistics) -> Iterator[Oddity]:
     for tissue, channels in stored.items():
-        dtype = store.read(tissue, "sp", Window(0, 0, 1, 1)).dtype
+        dtype = store.array_type(tissue, "sp").dtype
         for channel, found in zip(store.panel, channels, strict=True):
             part, highest = found.get("saturated", 0.0), found["max"]
             flat = not clip_statistics(found, QUANTILES[-1]).usable

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tissueseg.contracts import IGNORE
+from tissueseg.errors import TissueDataError
 from tissueseg.inspection.fields import NucleusGrid
-from tissueseg.inspection.runs import Pieces, pieces_of, runs_of
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Window
-from tissueseg.store.tissues import TissueStore
+from tissueseg.store.runs import ClassPixels, Pieces, pieces_of, runs_of
 
 FRAGMENT_PX = 3
 NEAR_DIAMETERS = 2  # pieces closer than this are one nucleus that was cut
@@ -27,8 +28,8 @@ class MaskFacts:
     """What one pass over a tissue's masks finds."""
 
     instances: int
-    per_class: tuple[int, ...]  # instances by the class of most of their pixels
-    unknown: int  # instances of no known class
+    per_class: tuple[int, ...]  # instances by the class of most of their pixels, the lower of ties
+    unknown: int  # instances of which most is of no known class
     fragments: int  # of at most FRAGMENT_PX
     median_px: float  # area; nan without instances
     areas_px: np.ndarray  # of every instance, ascending
@@ -41,14 +42,33 @@ class MaskFacts:
     grid: NucleusGrid
 
 
-def measure_masks(store: TissueStore, tissue: str) -> MaskFacts:
-    """Read a tissue's masks once, window by window."""
-    entry = store.entry(tissue)
-    table = _Table((entry.height, entry.width))
-    for window in store.windows(tissue):
-        instances = store.read(tissue, INSTANCES, window)
-        table.add(window, instances, store.read(tissue, CLASSES, window))
-    return table.facts(len(store.classes))
+def measure_masks(pixels: TissuePixels) -> MaskFacts:
+    """Read a tissue's masks once, window by window.
+
+    Raises:
+        TissueDataError: ids that no store is written with.
+    """
+    table = _Table(pixels.shape)
+    n_classes = len(pixels.store.classes)
+    # strict: both are read to their end, where they are hashed
+    both = zip(pixels.windows(INSTANCES), pixels.windows(CLASSES), strict=True)
+    for (window, instances), (_, classes) in both:
+        _check_ids(pixels, instances, classes, n_classes)
+        table.add(window, instances, classes)
+    return table.facts(n_classes)
+
+
+def _check_ids(
+    pixels: TissuePixels, instances: np.ndarray, classes: np.ndarray, n_classes: int
+) -> None:
+    low = int(instances.min(initial=0))
+    kinds = np.flatnonzero(np.bincount(classes.ravel(), minlength=IGNORE + 1)[n_classes:IGNORE])
+    if low < 0 or kinds.size:
+        what = f"class {n_classes + int(kinds[0])}" if kinds.size else f"instance {low}"
+        raise TissueDataError(
+            f"tissue {pixels.tissue}: masks of {pixels.store.path} hold {what}, wanted instances from 0 "
+            f"and classes 0 … {n_classes - 1} or {IGNORE}: the store was changed. Prepare it again."
+        )
 
 
 class _Table:
@@ -57,14 +77,14 @@ class _Table:
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape, self.stray_px, self.grid = shape, 0, NucleusGrid(shape)
         self._pieces: list[np.ndarray] = []  # (7, n) int32: fields of Pieces, and whether at a seam
-        self._keys: list[np.ndarray] = []  # label << 8 | class
-        self._pixels: list[np.ndarray] = []
+        self._pixels: list[ClassPixels] = []
 
     def add(self, window: Window, instances: np.ndarray, classes: np.ndarray) -> None:
         """Take in one window."""
-        runs = runs_of(instances, classes, IGNORE)
-        self.stray_px += runs.stray_px
-        found = pieces_of(runs, window.width)
+        runs = runs_of(instances, classes)
+        found = pieces_of(runs)
+        self._pixels.append(ClassPixels.of(runs))
+        self.stray_px += int(((instances == 0) & (classes > 0) & (classes != IGNORE)).sum())
         seam = (found.top == 0) & (window.y > 0) | (found.left == 0) & (window.x > 0)
         seam |= (found.bottom == window.height) & (window.y + window.height < self.shape[0])
         seam |= (found.right == window.width) & (window.x + window.width < self.shape[1])
@@ -73,9 +93,6 @@ class _Table:
         self.grid.add(top, left)
         rows = (found.label, found.area, top, left, bottom, right, seam)
         self._pieces.append(np.stack(rows).astype(np.int32))
-        keys, place = np.unique(runs.label << 8 | runs.kind, return_inverse=True)
-        self._keys.append(keys)
-        self._pixels.append(np.bincount(place, runs.stop - runs.start, len(keys)))
 
     def facts(self, n_classes: int) -> MaskFacts:
         """Put the windows together."""
@@ -88,7 +105,9 @@ class _Table:
         median = float(np.median(areas)) if len(areas) else float("nan")
         typical = min(median, _holding_half(columns[1]))  # ids may be shared, pieces may be specks
         pieces, near = _told_apart(among, NEAR_DIAMETERS * diameter(typical))
-        kinds, mixed = self._classes()
+        counted = ClassPixels.joined(self._pixels)
+        _, kinds = counted.majority()
+        known = ClassPixels(*(column[counted.kind != IGNORE] for column in counted))
         return MaskFacts(
             instances=len(labels),
             per_class=tuple(np.bincount(kinds, minlength=256)[:n_classes].tolist()),
@@ -100,20 +119,10 @@ class _Table:
             reused=int((~near).sum()),
             most_pieces=int(pieces[~near].max(initial=0)),
             unasked=int(at_seam.sum()),
-            mixed=mixed,
+            mixed=len(known.mixed()),
             stray_px=self.stray_px,
             grid=self.grid,
         )
-
-    def _classes(self) -> tuple[np.ndarray, int]:
-        """Class of most pixels of every instance, and how many have several known ones."""
-        keys, place = np.unique(np.concatenate(self._keys), return_inverse=True)
-        pixels = np.bincount(place, np.concatenate(self._pixels), len(keys))
-        label, kind = keys >> 8, keys & 255
-        order = np.lexsort((pixels, label))
-        last = np.flatnonzero(np.diff(label[order], append=-1))
-        known = label[kind != IGNORE]
-        return kind[order][last], len(np.unique(known[1:][known[1:] == known[:-1]]))
 
 
 def diameter(area: float) -> float:

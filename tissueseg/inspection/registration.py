@@ -10,6 +10,7 @@ import numpy as np
 
 from tissueseg.inspection.fields import NucleusGrid
 from tissueseg.inspection.findings import Oddity
+from tissueseg.inspection.pixels import TissuePixels
 from tissueseg.inspection.shifts import (
     Scale,
     Shift,
@@ -42,12 +43,12 @@ class RegistrationFacts(NamedTuple):
     reference: str  # `sp` where nuclear channels show something, else `he`; empty: neither
 
 
-def measure_registration(store: TissueStore, tissue: str, grid: NucleusGrid) -> RegistrationFacts:
+def measure_registration(pixels: TissuePixels, grid: NucleusGrid) -> RegistrationFacts:
     """Compare H&E, nuclear SP and masks in the fields with the most nuclei."""
-    scale, shifts = scale_of(store.mpp), defaultdict(list)
+    scale, shifts = scale_of(pixels.store.mpp), defaultdict(list)
     fields = grid.densest(FIELDS, FIELD_PX)
     for field in fields:
-        for pair, shift in _compare(store, tissue, field, scale):
+        for pair, shift in _compare(pixels, field, scale):
             shifts[pair].append(shift)
     reference = next((kind for kind in ("sp", "he") if ("masks", kind) in shifts), "")
     images, masks = shifts["he", "sp"], shifts["masks", reference]
@@ -102,15 +103,15 @@ def _judge(
 
 
 def _compare(
-    store: TissueStore, tissue: str, field: Window, scale: Scale
+    pixels: TissuePixels, field: Window, scale: Scale
 ) -> Iterator[tuple[tuple[str, str], Shift]]:
     """Shifts of one field, by what was compared."""
     found = {}
-    if "he" in store.images:
-        found["he"] = spectrum(haematoxylin(store.read(tissue, "he", field)), scale)
-    if channels := nuclear_channels(store):
-        found["sp"] = spectrum(_nuclear(store, tissue, field, channels), scale)
-    labels = store.read(tissue, INSTANCES, field)
+    if "he" in pixels.store.images:
+        found["he"] = spectrum(haematoxylin(pixels.read("he", field)), scale)
+    if channels := nuclear_channels(pixels.store):
+        found["sp"] = spectrum(_nuclear(pixels, field, channels), scale)
+    labels = pixels.read(INSTANCES, field)
     # without the rims, touching nuclei are as many bright discs as they are in the images
     found["masks"] = spectrum((labels > 0) & ~instance_boundary(labels), scale)
     for pair in (("he", "sp"), ("masks", "sp"), ("masks", "he")):
@@ -119,14 +120,14 @@ def _compare(
             yield pair, displacement(first, second, scale)
 
 
-def _nuclear(store: TissueStore, tissue: str, field: Window, channels: Sequence[int]) -> np.ndarray:
+def _nuclear(pixels: TissuePixels, field: Window, channels: Sequence[int]) -> np.ndarray:
     """Mean of the nuclear channels, each `log1p` below its clip and scaled to 1; (H, W)."""
-    stored = store.attributes(tissue)["statistics"]
+    stored = pixels.attributes["statistics"]
     found = {i: clip_statistics(stored[i], QUANTILES[0]) for i in channels}
     image = np.zeros((field.height, field.width), np.float32)
     for top in range(0, field.height, CHUNK_PX):  # in strips: panels are deep
         height = min(CHUNK_PX, field.height - top)
-        strip = store.read(tissue, "sp", Window(field.y + top, field.x, height, field.width))
+        strip = pixels.read("sp", Window(field.y + top, field.x, height, field.width))
         for i, clip in ((i, f.clip) for i, f in found.items() if f.usable):
             scaled = np.log1p(np.minimum(strip[i].astype(np.float32), clip)) / np.log1p(clip)
             image[top : top + height] += scaled / len(found)

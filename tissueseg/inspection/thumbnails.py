@@ -7,39 +7,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tissueseg.store.tissues import TissueStore
+from tissueseg.store.planes import Window
 
 
-def thumbnail(
-    store: TissueStore, tissue: str, kind: str, channels: Sequence[int], side_px: int
-) -> np.ndarray:
+class Thumbnail:
     """Area means of an image whose longer side becomes `side_px`; smaller images as they are.
 
     Args:
-        store: to read from.
-        tissue: its name.
-        kind: `he` or `sp`.
+        shape: height and width of the image.
         channels: of the image, in the order wanted.
         side_px: of the result.
-
-    Returns:
-        (len(channels), height, width) float32, intensities as in the store.
     """
-    entry = store.entry(tissue)
-    shape = entry.height, entry.width
-    factor = max(1.0, max(shape) / side_px)
-    small = [max(1, round(length / factor)) for length in shape]
-    sums, counts = np.zeros((len(channels), *small)), np.zeros(small)
-    for window in store.windows(tissue):
-        rows = _bins(window.y, window.height, shape[0], small[0])
-        columns = _bins(window.x, window.width, shape[1], small[1])
-        pixels = store.read(tissue, kind, window)
+
+    def __init__(self, shape: tuple[int, int], channels: Sequence[int], side_px: int) -> None:
+        self._shape, self._channels = shape, channels
+        factor = max(1.0, max(shape) / side_px)
+        self._small = [max(1, round(length / factor)) for length in shape]
+        self._sums, self._counts = np.zeros((len(channels), *self._small)), np.zeros(self._small)
+
+    def add(self, window: Window, pixels: np.ndarray) -> None:
+        """Take in one window, (all channels, height, width)."""
+        rows = _bins(window.y, window.height, self._shape[0], self._small[0])
+        columns = _bins(window.x, window.width, self._shape[1], self._small[1])
         place = np.ix_(rows.cells, columns.cells)
-        for plane, i in enumerate(channels):
+        for plane, i in enumerate(self._channels):
             summed = np.add.reduceat(pixels[i], rows.starts, axis=0, dtype=np.float64)
-            sums[plane][place] += np.add.reduceat(summed, columns.starts, axis=1)
-        counts[place] += np.outer(rows.lengths, columns.lengths)
-    return (sums / counts).astype(np.float32)
+            self._sums[plane][place] += np.add.reduceat(summed, columns.starts, axis=1)
+        self._counts[place] += np.outer(rows.lengths, columns.lengths)
+
+    def image(self) -> np.ndarray:
+        """(len(channels), height, width) float32, intensities as in the store."""
+        return (self._sums / self._counts).astype(np.float32)
 
 
 class _Bins(NamedTuple):

@@ -5,7 +5,8 @@ What figures cannot tell a look does: masks beside their nuclei, a stain in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +15,24 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tissueseg.contracts import IGNORE
 from tissueseg.drawing import (
+    CHANNEL_COLORS,
     GAP_PX,
     INK,
     PAPER,
     TEXT_PX,
     TITLE_PX,
+    Legend,
     class_legend,
-    composite,
     draw_legend,
     legend_height,
     outlined_in_colors,
 )
 from tissueseg.errors import TissueDataError
-from tissueseg.inspection.fields import NucleusGrid
-from tissueseg.inspection.thumbnails import thumbnail
-from tissueseg.store.counting import first_pixels
-from tissueseg.store.layout import CLASSES, INSTANCES, SHARD_PX, windows
+from tissueseg.inspection.masks import MaskFacts
+from tissueseg.inspection.pixels import TissuePixels
+from tissueseg.inspection.sp_picture import shown_channels, sp_picture
+from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Window
-from tissueseg.store.statistics import QUANTILES, clip_statistics
 from tissueseg.store.tissues import TissueStore
 
 SIDE_PX = 256  # of every picture
@@ -40,8 +41,8 @@ FIELD_UM = 160.0  # coarse images show a smaller field, enlarged
 BAR_UM = 20.0
 _RULE = (210, 210, 210)
 _FIELD = (255, 220, 0)  # frame of the field in the whole tissue
-_CHANNEL_COLORS = ((0, 0, 255), (0, 255, 0), (255, 0, 0))  # as `composite` shows them
 _TITLES = {"he": "H&E", "sp": "SP"}
+_NAME = re.compile(r"contact_sheet_\d{2,}\.png")
 
 
 @dataclass(frozen=True)
@@ -52,111 +53,126 @@ class _Row:
     pictures: list[np.ndarray]
 
 
-def write_contact_sheets(
-    store: TissueStore,
-    folder: Path,
-    track: Callable[[Iterable[str]], Iterable[str]] = iter,
-) -> list[Path]:
-    """Write `contact_sheet_01.png`, … with 24 tissues each.
+class ContactSheets:
+    """Writes `contact_sheet_01.png`, … with 24 tissues each, while they are looked at.
+
+    Those of an earlier store are removed first.
 
     Args:
         store: to show.
-        folder: made when missing.
-        track: wraps the tissue names, to show progress.
+        folder: where they go.
 
     Raises:
         TissueDataError: the folder cannot be written.
     """
-    channels = _shown_channels(store)
-    rows: list[_Row] = []
-    written: list[Path] = []
-    last = store.tissues[-1]
-    for tissue in track(store.tissues):
-        rows.append(_row(store, tissue, channels))
-        if len(rows) == PER_PAGE or tissue == last:
-            path = folder / f"contact_sheet_{len(written) + 1:02d}.png"
-            _save(_page(store, rows, channels), path)
-            written.append(path)
-            rows = []
-    return written
+
+    def __init__(self, store: TissueStore, folder: Path) -> None:
+        self._store, self._folder = store, folder
+        self.channels = shown_channels(store, store.tissues)
+        """Of the SP image, those that are shown."""
+        self._legend = _legend(store, self.channels)
+        self._rows: list[_Row] = []
+        self._written: list[Path] = []
+        _remove_old(folder)
+
+    def add(
+        self, pixels: TissuePixels, thumbnails: Mapping[str, np.ndarray], masks: MaskFacts
+    ) -> None:
+        """Draw a tissue.
+
+        Args:
+            pixels: of the tissue.
+            thumbnails: kind -> (3 or as many as shown, height, width), SIDE_PX at most.
+            masks: what was measured of it.
+        """
+        self._rows.append(_row(pixels, thumbnails, masks, self.channels))
+        if len(self._rows) == PER_PAGE:
+            self._write_page()
+
+    def finish(self) -> list[Path]:
+        """Write what is left; all pages."""
+        if self._rows:
+            self._write_page()
+        return self._written
+
+    def _write_page(self) -> None:
+        path = self._folder / f"contact_sheet_{len(self._written) + 1:02d}.png"
+        page = _page(self._store.images, self._rows, self._legend)
+        try:
+            page.save(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        self._written.append(path)
+        self._rows = []
 
 
-def _save(page: Image.Image, path: Path) -> None:
+def _remove_old(folder: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page.save(path)
+        for path in sorted(folder.iterdir()):
+            if _NAME.fullmatch(path.name) and path.is_file():
+                path.unlink()
     except OSError as error:
-        raise TissueDataError(
-            f"cannot write the contact sheet {path}: {error}. Choose another folder."
-        ) from error
+        raise _unwritable(folder, error) from error
 
 
-def _shown_channels(store: TissueStore) -> list[int]:
-    """A nuclear channel, then the most varied others over the cohort: blue, green, red."""
-    if "sp" not in store.images:
-        return []
-    spread = np.zeros(len(store.panel))
-    for tissue in store.tissues:
-        found = (clip_statistics(s, QUANTILES[0]) for s in store.attributes(tissue)["statistics"])
-        spread += [f.log_square - f.log_mean**2 for f in found]
-    nuclear = [i for i, channel in enumerate(store.panel) if channel.nuclear]
-    first = sorted(nuclear, key=lambda i: -spread[i])[:1]
-    varied = [int(i) for i in np.argsort(-spread, kind="stable") if i not in nuclear]
-    return (first + varied)[:3]
+def _unwritable(path: Path, error: OSError) -> TissueDataError:
+    return TissueDataError(
+        f"cannot write the contact sheets {path}: {error.strerror or error}. Make room for them."
+    )
 
 
-def _row(store: TissueStore, tissue: str, channels: Sequence[int]) -> _Row:
-    entry = store.entry(tissue)
-    field, cells = _densest(store, tissue)
+def _legend(store: TissueStore, channels: Sequence[int]) -> Legend:
+    untyped = any(store.attributes(t)["instances_per_class"][-1] for t in store.tissues)
+    shown = np.array([*range(IGNORE), *[IGNORE] * untyped])
+    names = (f"SP: {store.panel[i].name}" for i in channels)
+    colors = zip(names, CHANNEL_COLORS.values(), strict=False)
+    return [*class_legend(store.classes, shown, "unknown class"), *colors]
+
+
+def _row(
+    pixels: TissuePixels,
+    thumbnails: Mapping[str, np.ndarray],
+    masks: MaskFacts,
+    channels: Sequence[int],
+) -> _Row:
+    store, entry = pixels.store, pixels.store.entry(pixels.tissue)
+    field = _densest(masks, store.mpp)
     wholes, fields = [], []
-    labels, classes = (_enlarged(store.read(tissue, name, field)) for name in (INSTANCES, CLASSES))
-    for kind in store.images:
-        shown = range(3) if kind == "he" else channels
-        small = thumbnail(store, tissue, kind, shown, SIDE_PX)
-        whole = _enlarged(_picture(store, tissue, kind, small, channels))
-        wholes.append(_framed(whole, field, (entry.height, entry.width)))
-        image = store.read(tissue, kind, field)[list(shown)]
-        picture = _enlarged(_picture(store, tissue, kind, image, channels))
+    labels, classes = (_enlarged(pixels.read(name, field)) for name in (INSTANCES, CLASSES))
+    for kind, small in thumbnails.items():
+        whole = _enlarged(_picture(pixels, kind, small, channels))
+        wholes.append(_framed(whole, field, pixels.shape))
+        image = pixels.read(kind, field)[list(range(3) if kind == "he" else channels)]
+        picture = _enlarged(_picture(pixels, kind, image, channels))
         picture = outlined_in_colors(picture, labels, classes, store.classes)
         fields.append(_with_bar(picture, store.mpp, picture.shape[1] / field.width))
-    patient = "" if entry.patient == tissue else f", patient {entry.patient}"
+    patient = "" if entry.patient == entry.name else f", patient {entry.patient}"
     split = f", {entry.split}" if entry.split else ""
-    size = f"{entry.height} x {entry.width} px"  # the font has neither × nor µ
-    return _Row(f"{tissue}{patient}{split}: {size}, {cells} cells", [*wholes, *fields])
+    size = f"{entry.height} x {entry.width} px, {masks.instances} cells"  # the font has no ×, no µ
+    return _Row(f"{entry.name}{patient}{split}: {size}", [*wholes, *fields])
 
 
-def _densest(store: TissueStore, tissue: str) -> tuple[Window, int]:
-    """The field with the most cells, and how many the tissue has."""
-    entry = store.entry(tissue)
-    grid = NucleusGrid((entry.height, entry.width))
-    for window in windows(grid.shape, (SHARD_PX, SHARD_PX)):
-        _, first = first_pixels(store.read(tissue, INSTANCES, window))
-        rows, columns = np.divmod(first, window.width)
-        grid.add(rows + window.y, columns + window.x)
-    cells = sum(store.attributes(tissue)["instances_per_class"])
+def _densest(masks: MaskFacts, mpp: float | None) -> Window:
+    """The field with the most cells; the middle where there is none."""
     side = SIDE_PX
-    while store.mpp and side > SIDE_PX // 4 and side * store.mpp > FIELD_UM:
+    while mpp and side > SIDE_PX // 4 and side * mpp > FIELD_UM:
         side //= 2
-    if fields := grid.densest(1, side, fewest=1):
-        return fields[0], cells
-    height, width = (min(side, length) for length in grid.shape)
-    return Window((entry.height - height) // 2, (entry.width - width) // 2, height, width), cells
+    if fields := masks.grid.densest(1, side, fewest=1):
+        return fields[0]
+    height, width = (min(side, length) for length in masks.grid.shape)
+    y, x = (
+        (whole - part) // 2 for whole, part in zip(masks.grid.shape, (height, width), strict=True)
+    )
+    return Window(y, x, height, width)
 
 
 def _picture(
-    store: TissueStore, tissue: str, kind: str, image: np.ndarray, channels: Sequence[int]
+    pixels: TissuePixels, kind: str, image: np.ndarray, channels: Sequence[int]
 ) -> np.ndarray:
     """(H, W, 3) uint8 of H&E, or of SP channels each scaled to its clip in the tissue."""
     if kind == "he":
         return np.ascontiguousarray(image.transpose(1, 2, 0).round().astype(np.uint8))
-    stored = store.attributes(tissue)["statistics"]
-    return composite(list(image), [_clip(stored[i]) for i in channels])
-
-
-def _clip(stored: dict) -> float:
-    """The upper clip; a higher one where the marker is too rare to show below the first."""
-    found = [clip_statistics(stored, q) for q in (QUANTILES[0], QUANTILES[-1])]
-    return next((f.clip for f in found if f.usable), 0.0)
+    return sp_picture(pixels.store, pixels.tissue, image, channels)
 
 
 def _enlarged(picture: np.ndarray) -> np.ndarray:
@@ -192,18 +208,11 @@ def _with_bar(picture: np.ndarray, mpp: float | None, factor: float) -> np.ndarr
     return np.asarray(image)
 
 
-def _page(store: TissueStore, rows: Sequence[_Row], channels: Sequence[int]) -> Image.Image:
+def _page(images: Sequence[str], rows: Sequence[_Row], legend: Legend) -> Image.Image:
     """Legend and column titles above one row a tissue."""
-    titles = [_TITLES[kind] for kind in store.images]
+    titles = [_TITLES[kind] for kind in images]
     titles += [f"{title} where cells are densest" for title in titles]
     width = max(len(titles) * (SIDE_PX + GAP_PX) + GAP_PX, 2 * SIDE_PX)
-    untyped = any(store.attributes(t)["instances_per_class"][-1] for t in store.tissues)
-    shown = np.array([*range(IGNORE), *[IGNORE] * untyped])
-    legend = class_legend(store.classes, shown, "unknown class")
-    legend += [
-        (f"SP: {store.panel[i].name}", color)
-        for i, color in zip(channels, _CHANNEL_COLORS, strict=False)
-    ]
     top = GAP_PX + legend_height(legend, width)
     below = TITLE_PX + SIDE_PX + GAP_PX
     page = Image.new("RGB", (width, top + TITLE_PX + len(rows) * below), PAPER)

@@ -6,7 +6,7 @@ moments. The moments after clip and `log1p` are stored per tissue and quantile: 
 
 Counting is streamed and exact. Integers have few enough levels to count them all. Floats are counted by
 the upper half of their bits, which orders them; a second and a third look at the pixels then settle the
-quantiles to the last bit, and the moments.
+quantiles and the highest level to the last bit, and the moments.
 """
 
 from __future__ import annotations
@@ -81,27 +81,20 @@ class IntensityCounts:
         else:
             moments = self._float_moments(reread, wanted)
         return [
-            self._stored(i, clip, moment)
-            for i, (clip, moment) in enumerate(zip(wanted, moments, strict=True))
+            {
+                "max": float(self._max[i]),
+                "zeros": levels.zeros(),
+                "saturated": levels.highest(),
+                "quantiles": {
+                    str(q): asdict(ClipStatistics(wanted[i][q], *moments[i][q])) for q in QUANTILES
+                },
+            }
+            for i, levels in enumerate(exact)
         ]
 
-    def _stored(
-        self, channel: int, clips: dict[float, float], moments: dict[float, tuple[float, float]]
-    ) -> dict[str, Any]:
-        counts = self._counts[channel]
-        total = max(int(counts.sum()), 1)
-        highest = int(np.flatnonzero(counts)[-1]) if counts.any() else 0
-        found = {str(q): asdict(ClipStatistics(clips[q], *moments[q])) for q in QUANTILES}
-        return {
-            "max": float(self._max[channel]),
-            "zeros": int(counts[0]) / total,
-            "saturated": int(counts[highest]) / total,
-            "quantiles": found,
-        }
-
     def _refine(self, reread: Reread) -> list[_Levels]:
-        """Exact levels and counts around the ranks that quantiles need, with coarse ones elsewhere."""
-        needed = [_bins_at_ranks(counts) for counts in self._counts]
+        """Exact levels and counts where they are asked for, with coarse ones elsewhere."""
+        needed = [_bins_to_settle(counts) for counts in self._counts]
         fine = [np.zeros((len(bins), _LEVELS), np.int64) for bins in needed]
         for window in reread():
             for channel, plane in enumerate(window):
@@ -150,6 +143,14 @@ class _Levels:
         found = np.concatenate([counts[coarse], fine[rows, low]])
         order = np.argsort(keys, kind="stable")
         return cls(keys[order].view(np.float32), found[order])
+
+    def zeros(self) -> float:
+        """Share of pixels without any intensity."""
+        return float(self.counts[self.values == 0].sum() / self.counts.sum())
+
+    def highest(self) -> float:
+        """Share of pixels at the highest level."""
+        return float(self.counts[-1] / self.counts.sum())
 
     def quantile(self, q: float) -> float:
         """What `np.quantile` gives for the pixels, interpolated linearly between neighbours in rank."""
@@ -205,10 +206,14 @@ def _histogram(levels: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _bins_at_ranks(counts: np.ndarray) -> np.ndarray:
-    """Bins that hold the pixels between which a quantile lies."""
+def _bins_to_settle(counts: np.ndarray) -> np.ndarray:
+    """Bins that hold the pixels between which a quantile lies, and that of the highest level.
+
+    A bin is 1 % wide: many pixels in the highest one are no plateau yet.
+    """
     ends = np.cumsum(counts)
-    ranks = {r for q in QUANTILES for r in (q * (ends[-1] - 1) // 1, -(-q * (ends[-1] - 1) // 1))}
+    last = ends[-1] - 1
+    ranks = {r for q in QUANTILES for r in (q * last // 1, -(-q * last // 1))} | {last}
     return np.unique([np.searchsorted(ends, rank, side="right") for rank in ranks])
 
 

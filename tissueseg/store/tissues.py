@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import zarr
 
 from tissueseg.contracts import Channel, Modality, TissueClass
-from tissueseg.errors import SpecMismatchError, StoreNotFoundError
+from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
 from tissueseg.store import layout
 from tissueseg.store.planes import Window
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
+_KEPT_ATTRIBUTES = 1024  # of tissues; those of a panel of fifty take 75 kB
+_NO_METADATA = (OSError, ValueError, KeyError, AttributeError)
+_NO_PIXELS = (OSError, ValueError, RuntimeError)
+"""What zarr and its codecs raise where something is gone or damaged."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class TissueEntry(NamedTuple):
@@ -31,6 +38,13 @@ class TissueEntry(NamedTuple):
     width: int
     digest: str  # sha256 of images and labels
     split: str | None = None  # the split or fold its source puts it in
+
+
+class ArrayType(NamedTuple):
+    """What an array of a tissue holds, without its pixels."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 class TissueStore:
@@ -49,7 +63,7 @@ class TissueStore:
         self.images: tuple[str, ...] = tuple(attributes["images"])
         self.moments: dict[str, dict[str, list[float]]] = attributes["moments"]
         self._entries = {e[0]: TissueEntry(*e) for e in attributes["tissues"]}
-        self._forget_handles()
+        self._forget()
 
     @property
     def tissues(self) -> tuple[str, ...]:
@@ -77,18 +91,19 @@ class TissueStore:
         for tissue in tissues:
             for array in (*modality.images, layout.INSTANCES, layout.CLASSES):
                 if not (self.path / tissue / array / "0" / "zarr.json").is_file():
-                    raise StoreNotFoundError(
-                        f"{self.path} is damaged: tissue {tissue} has no {array}. Prepare it again."
-                    )
+                    raise self._damaged(tissue, f"no {array}")
 
     def image_channels(self, modality: Modality) -> int:
         """Channels of a modality's stacked image."""
         return sum({"he": 3, "sp": len(self.panel)}[kind] for kind in modality.images)
 
     def attributes(self, tissue: str) -> dict[str, Any]:
-        """Channel statistics, pixels per class and source hashes of one tissue."""
-        attributes: Any = zarr.open_group(self.path / tissue, mode="r").attrs[layout.ATTRIBUTE]
-        return attributes
+        """Channel statistics, pixels per class and source hashes of one tissue; not to be changed.
+
+        Raises:
+            StoreNotFoundError: they are gone.
+        """
+        return self._opened().attributes.get(tissue, lambda: self._read_attributes(tissue))
 
     def class_pixels(self, tissues: Sequence[str]) -> np.ndarray:
         """Pixels of each class over some tissues, ignored ones left out; (n_classes,) int64."""
@@ -110,28 +125,86 @@ class TissueStore:
 
         Returns:
             (C, height, width) for images, (height, width) for labels.
+
+        Raises:
+            TissueDataError: the pixels are damaged.
         """
         y, x, height, width = window
         handle = self._handle(tissue, array)
-        return np.asarray(handle[..., y : y + height, x : x + width])
+        try:
+            return np.asarray(handle[..., y : y + height, x : x + width])
+        except _NO_PIXELS as error:
+            raise TissueDataError(
+                f"tissue {tissue}: {array} of {self.path} cannot be read ({_one_line(error)}): the store "
+                "is damaged. Prepare it again."
+            ) from error
+
+    def array_type(self, tissue: str, array: str) -> ArrayType:
+        """Shape and type of an array, named as in `read`."""
+        handle = self._handle(tissue, array)
+        return ArrayType(handle.shape, handle.dtype)
 
     def _handle(self, tissue: str, array: str) -> zarr.Array:
-        if self._pid != os.getpid():
-            self._forget_handles()
-        key = (tissue, array)
-        if key not in self._handles:
-            self._handles[key] = zarr.open_array(self.path / tissue / array / "0", mode="r")
-            if len(self._handles) > _OPEN_HANDLES:
-                self._handles.popitem(last=False)
-        self._handles.move_to_end(key)
-        return self._handles[key]
+        return self._opened().handles.get((tissue, array), lambda: self._open_array(tissue, array))
 
-    def _forget_handles(self) -> None:
-        self._pid = os.getpid()
-        self._handles: OrderedDict[tuple[str, str], zarr.Array] = OrderedDict()
+    def _open_array(self, tissue: str, array: str) -> zarr.Array:
+        try:
+            return zarr.open_array(self.path / tissue / array / "0", mode="r")
+        except _NO_METADATA as error:
+            raise self._damaged(tissue, f"no {array} that can be read") from error
+
+    def _read_attributes(self, tissue: str) -> dict[str, Any]:
+        try:
+            found: Any = zarr.open_group(self.path / tissue, mode="r").attrs[layout.ATTRIBUTE]
+        except _NO_METADATA as error:
+            raise self._damaged(tissue, "no attributes that can be read") from error
+        return found
+
+    def _damaged(self, tissue: str, what: str) -> StoreNotFoundError:
+        return StoreNotFoundError(
+            f"{self.path} is damaged: tissue {tissue} has {what}. Prepare it again."
+        )
+
+    def _opened(self) -> _Opened:
+        """Anew in another process, after a fork or from a pickle."""
+        if self._pid != os.getpid():
+            self._forget()
+        return self._open
+
+    def _forget(self) -> None:
+        self._pid, self._open = os.getpid(), _Opened()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handles": OrderedDict(), "_pid": -1}
+        return self.__dict__ | {"_pid": -1, "_open": _Opened()}
+
+
+class _Recent(Generic[Key, Value]):
+    """The values used last."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """The value of a key, made when it is not there."""
+        if key not in self._values:
+            self._values[key] = make()
+            if len(self._values) > self._most:
+                self._values.popitem(last=False)
+        self._values.move_to_end(key)
+        return self._values[key]
+
+
+class _Opened:
+    """What a process has opened of a store."""
+
+    def __init__(self) -> None:
+        self.handles: _Recent[tuple[str, str], zarr.Array] = _Recent(_OPEN_HANDLES)
+        self.attributes: _Recent[str, dict[str, Any]] = _Recent(_KEPT_ATTRIBUTES)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _root_attributes(path: Path) -> dict[str, Any]:

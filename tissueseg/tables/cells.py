@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tissueseg.store import layout
+from tissueseg.store.planes import Window
+from tissueseg.store.runs import ClassPixels, Runs, runs_of
 from tissueseg.store.tissues import TissueStore
-
-_CLASSES = 256  # values of the class image, IGNORE among them
 
 
 class Cells(NamedTuple):
@@ -23,47 +23,29 @@ class Cells(NamedTuple):
 
 def measure_cells(store: TissueStore, tissue: str) -> Cells:
     """Count the cells of a tissue; memory holds one window and a few numbers per cell."""
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts: list[ClassPixels] = []
+    places: list[tuple[np.ndarray, np.ndarray]] = []
     for window in store.windows(tissue):
         instances = store.read(tissue, layout.INSTANCES, window)
-        classes = store.read(tissue, layout.CLASSES, window)
-        keys = np.where(instances > 0, instances.astype(np.int64) * _CLASSES + classes, 0)
-        parts.append(_sum_runs(keys, window.y, window.x))
-    keys, sums = _merge(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    return _cells(keys, sums)
+        runs = runs_of(instances, store.read(tissue, layout.CLASSES, window))
+        parts.append(ClassPixels.of(runs))
+        places.append(_added_up(runs.label, _sums(runs, window)))
+    ids, classes = ClassPixels.joined(parts).majority()
+    _, sums = _added_up(*(np.concatenate(part) for part in zip(*places, strict=True)))
+    area = sums[:, 0]
+    return Cells(ids.astype(np.int64), classes.astype(np.int64), area, sums[:, 1:] / area[:, None])
 
 
-def _sum_runs(keys: np.ndarray, top: int, left: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys > 0 of a window, and the number of their pixels and sums of y and x, (n, 3) int64.
-
-    Runs of equal pixels in a row are summed at once: an order of magnitude fewer than pixels.
-    """
-    height, width = keys.shape
-    new = np.ones((height, width), bool)
-    new[:, 1:] = keys[:, 1:] != keys[:, :-1]
-    starts = np.flatnonzero(new)
-    lengths = np.diff(starts, append=keys.size)
-    found = keys.ravel()[starts]
-    starts, lengths, found = (a[found > 0] for a in (starts, lengths, found))
-    y, x = top + starts // width, left + starts % width
-    sums = np.stack([lengths, lengths * y, lengths * x + lengths * (lengths - 1) // 2], axis=1)
-    return _merge(found, sums)
+def _sums(runs: Runs, window: Window) -> np.ndarray:
+    """(n, 3) int64: pixels of every run, and the sums of their y and x."""
+    length, y, x = runs.length, window.y + runs.row, window.x + runs.start
+    return np.stack([length, length * y, length * x + length * (length - 1) // 2], axis=1)
 
 
-def _merge(keys: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each key once, ascending, with the sum of its rows."""
-    if not keys.size:
-        return keys, sums
-    order = np.argsort(keys, kind="stable")
-    keys, first = np.unique(keys[order], return_index=True)
-    return keys, np.add.reduceat(sums[order], first, axis=0)
-
-
-def _cells(keys: np.ndarray, sums: np.ndarray) -> Cells:
-    """Cells from keys of (cell, class)."""
-    owners = keys // _CLASSES
-    ids, totals = _merge(owners, sums)
-    order = np.lexsort((keys, -sums[:, 0], owners))  # of each cell, most pixels first
-    first = np.unique(owners[order], return_index=True)[1]
-    classes = keys[order][first] % _CLASSES
-    return Cells(ids, classes, totals[:, 0], totals[:, 1:] / totals[:, :1])
+def _added_up(labels: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each label once, ascending, with the sum of its rows."""
+    if not labels.size:
+        return labels, sums
+    order = np.argsort(labels, kind="stable")
+    ids, first = np.unique(labels[order], return_index=True)
+    return ids, np.add.reduceat(sums[order], first, axis=0)

@@ -24,7 +24,6 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from tissueseg.errors import ConfigError
 from tissueseg.store import layout
 from tissueseg.store.layout import windows
 from tissueseg.store.tissues import TissueStore, stored_attributes
@@ -58,33 +57,28 @@ def check_ngff(tissues: Sequence[str], out: str | Path, overwrite: bool) -> None
         check_target(ngff_path(tissue, out), overwrite, _is_export)
 
 
-def write_ngff(
-    store: TissueStore,
-    tissue: str,
-    out: str | Path,
-    levels: int | None = None,
-    overwrite: bool = False,
-) -> Path:
+def write_ngff(store: TissueStore, tissue: str, out: str | Path, overwrite: bool = False) -> Path:
     """Write one tissue, window by window, as `<out>/<tissue>.ome.zarr`.
+
+    Pyramids are halved until 512 px or less.
 
     Args:
         store: it comes from.
         tissue: its name.
         out: a folder, made if need be.
-        levels: of the pyramids, the full image among them; None: halve until 512 px or less.
         overwrite: replace an earlier export of this kind, once the new one is complete.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: unknown tissue, or fewer than one level.
+        ConfigError: unknown tissue.
         TissueDataError: the path is taken or cannot be written.
     """
     chosen(store, [tissue])
     entry = store.entry(tissue)
     shape = (entry.height, entry.width)
-    plan = _Plan(shape, _level_count(shape, levels), len(store.panel))
+    plan = _Plan(shape, _level_count(shape), len(store.panel))
     target = ngff_path(tissue, out)
     with complete(target, overwrite, _is_export) as folder:
         root = zarr.open_group(folder, mode="w")
@@ -124,12 +118,8 @@ def every_second(labels: np.ndarray) -> np.ndarray:
     return labels[::2, ::2]
 
 
-def _level_count(shape: tuple[int, int], levels: int | None) -> int:
-    if levels is None:
-        return 1 + ((max(shape) - 1) // LARGEST_PX).bit_length()
-    if levels < 1:
-        raise ConfigError(f"levels={levels}, wanted 1 (no pyramid) or more, or null.")
-    return levels
+def _level_count(shape: tuple[int, int]) -> int:
+    return 1 + ((max(shape) - 1) // LARGEST_PX).bit_length()
 
 
 def _image_attributes(store: TissueStore, tissue: str, kind: str, levels: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE
 from tissueseg.store.planes import LazyTissue, Planes, Window
+from tissueseg.store.runs import first_pixels
 from tissueseg.store.shaping.class_names import ClassMap, Mapped
 from tissueseg.store.sources.base import Source
 
@@ -85,7 +86,7 @@ class MappedTissue:
         dropped = np.zeros(old.shape, bool)
         for class_id, fate in self._mapped.fates.items():
             here = old == class_id
-            self._found[class_id].update(_ids(instances[here]))
+            self._found[class_id].update(first_pixels(instances[here])[0].tolist())
             if fate == "drop":
                 dropped |= here
         if dropped.any():
@@ -104,14 +105,6 @@ def _looked_up(old: np.ndarray, ids: np.ndarray) -> np.ndarray:
         return ids[old.astype(np.uint8)]
     inside = (old >= 0) & (old <= IGNORE)
     return np.where(inside, ids[np.where(inside, old, 0).astype(np.uint8)], old)
-
-
-def _ids(labels: np.ndarray) -> list[int]:
-    """Instance ids among some pixels, which mostly repeat the one before."""
-    first = np.ones(labels.shape, bool)
-    first[1:] = labels[1:] != labels[:-1]
-    found = np.unique(labels[first])
-    return found[found > 0].tolist()
 
 
 def _message(text: str, name: str) -> str:

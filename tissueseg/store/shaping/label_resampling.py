@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
+from tissueseg.store.runs import ClassPixels, Runs, pieces_of, runs_of
 from tissueseg.store.shaping.spans import Span
 
 
@@ -54,48 +53,23 @@ def resample_spans(
     """Resample the label images of a window that spans these rows and columns."""
     near = np.ix_(rows.nearest(), columns.nearest())
     made, kinds = (np.ascontiguousarray(plane[near]) for plane in (instances, classes))
-    runs = _Runs.of(instances, classes)
+    runs = runs_of(instances, classes)
     shrinks = rows.shrinks or columns.shrinks
     hurt = _hurt(runs, made, rows, columns) if shrinks else np.empty(0, made.dtype)
     before = made.copy() if hurt.size else made
     begin = _paint(made, runs.only(hurt), rows, columns)
-    _settle_classes(made, kinds, runs, np.union1d(hurt, _mixed(runs)))
+    found = ClassPixels.of(runs)
+    _settle_classes(made, kinds, found, np.union1d(hurt, found.mixed()))
     lost = hurt[~np.isin(hurt, made)]
-    apart = _in_pieces(runs, _Runs.of(made, kinds), hurt) if hurt.size else hurt
+    apart = _in_pieces(runs, runs_of(made, kinds), hurt) if hurt.size else hurt
     painted = np.intersect1d(hurt, made[made != before])
     kept = np.setdiff1d(painted, np.union1d(lost, apart))
     return Resampled(made, kinds, kept, lost, apart, hurt, begin)
 
 
-class _Runs(NamedTuple):
-    """Stretches of one instance and one class in the rows of an image, in raster order."""
-
-    row: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    label: np.ndarray
-    kind: np.ndarray
-
-    @classmethod
-    def of(cls, instances: np.ndarray, classes: np.ndarray) -> _Runs:
-        begins = np.ones(instances.shape, bool)
-        begins[:, 1:] = instances[:, 1:] != instances[:, :-1]
-        begins[:, 1:] |= classes[:, 1:] != classes[:, :-1]
-        first = np.flatnonzero(begins)
-        length = np.diff(first, append=instances.size)
-        label = instances.ravel()[first]
-        first, length, label = (column[label > 0] for column in (first, length, label))
-        row, start = np.divmod(first, instances.shape[1])
-        return cls(row, start, start + length, label, classes.ravel()[first])
-
-    def only(self, ids: np.ndarray) -> _Runs:
-        chosen = np.isin(self.label, ids)
-        return _Runs(*(column[chosen] for column in self))
-
-
-def _hurt(runs: _Runs, made: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
+def _hurt(runs: Runs, made: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     """Ids that vanished, are in more pieces than before, or have less than half their length."""
-    now = _Runs.of(made, made)
+    now = runs_of(made, made)
     ids, lengths = _lengths(now)
     before, had = _lengths(runs)
     had = had[np.searchsorted(before, ids)]
@@ -106,7 +80,7 @@ def _hurt(runs: _Runs, made: np.ndarray, rows: Span, columns: Span) -> np.ndarra
     return np.unique(np.concatenate(found))
 
 
-def _lengths(runs: _Runs) -> tuple[np.ndarray, np.ndarray]:
+def _lengths(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     """Ids, sorted, and height and width of each; (n, 2)."""
     ids, index = np.unique(runs.label, return_inverse=True)
     edges = []
@@ -118,7 +92,7 @@ def _lengths(runs: _Runs) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.stack(edges, axis=1)
 
 
-def _in_pieces(before: _Runs, now: _Runs, ids: np.ndarray) -> np.ndarray:
+def _in_pieces(before: Runs, now: Runs, ids: np.ndarray) -> np.ndarray:
     """Those of some instances that are in more pieces than before."""
     found, pieces = _pieces(now.only(ids))
     several = pieces > 1
@@ -126,33 +100,14 @@ def _in_pieces(before: _Runs, now: _Runs, ids: np.ndarray) -> np.ndarray:
     return found[pieces > _pieces(before.only(found))[1]]
 
 
-def _pieces(runs: _Runs) -> tuple[np.ndarray, np.ndarray]:
-    """Ids, sorted, and the number of 8-connected pieces of each.
-
-    Only runs of one instance in the same row or the next can touch; runs lie in order, so that those
-    within reach of one are neighbours in the list.
-    """
-    if not runs.label.size:
-        return runs.label, np.empty(0, int)
-    wide = int(runs.stop.max()) + 2  # no reach leads into another row
-    starts, stops = runs.row * wide + runs.start, runs.row * wide + runs.stop
-    first = np.searchsorted(stops, starts + wide)
-    count = np.searchsorted(starts, stops + wide, side="right") - first
-    above = np.repeat(np.arange(len(starts)), count)
-    below = np.arange(len(above)) + np.repeat(first - np.cumsum(count) + count, count)
-    left = np.flatnonzero(stops[:-1] == starts[1:])  # cut by class
-    one, other = np.append(above, left), np.append(below, left + 1)
-    same = runs.label[one] == runs.label[other]
-    edges = (np.ones(int(same.sum()), bool), (one[same], other[same]))
-    graph = sparse.coo_array(edges, shape=(len(starts),) * 2)
-    _, piece = connected_components(graph, directed=False)
-    _, member = np.unique(piece, return_index=True)
-    return np.unique(runs.label[member], return_counts=True)
+def _pieces(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """Ids, sorted, and the number of pieces of each."""
+    return np.unique(pieces_of(runs).label, return_counts=True)
 
 
-def _paint(made: np.ndarray, runs: _Runs, rows: Span, columns: Span) -> np.ndarray:
+def _paint(made: np.ndarray, runs: Runs, rows: Span, columns: Span) -> np.ndarray:
     """Give instances what they touch; where the first pixel of each begins, by id."""
-    length = runs.stop - runs.start
+    length = runs.length
     row, label = np.repeat(runs.row, length), np.repeat(runs.label, length)
     column = np.arange(len(row)) - np.repeat(np.cumsum(length) - length - runs.start, length)
     (y, high), (x, wide) = rows.touched(row), columns.touched(column)
@@ -212,22 +167,13 @@ class _Claims(NamedTuple):
                 area[label] = 1
 
 
-def _mixed(runs: _Runs) -> np.ndarray:
-    """Ids of several classes."""
-    ids, first, index = np.unique(runs.label, return_index=True, return_inverse=True)
-    several = np.zeros(len(ids), bool)
-    several[index[runs.kind != runs.kind[first][index]]] = True
-    return ids[several]
-
-
-def _settle_classes(made: np.ndarray, kinds: np.ndarray, runs: _Runs, ids: np.ndarray) -> None:
-    """Paint some instances with their most frequent class; the others have it already."""
+def _settle_classes(
+    made: np.ndarray, kinds: np.ndarray, found: ClassPixels, ids: np.ndarray
+) -> None:
+    """Paint some instances with the class of most pixels they had; the others have it already."""
     if not ids.size:
         return
-    votes = runs.only(ids)
-    known, kind = np.unique(votes.kind, return_inverse=True)
-    index = np.searchsorted(ids, votes.label) * len(known) + kind
-    counts = np.bincount(index, votes.stop - votes.start, minlength=len(ids) * len(known))
-    winner = known[counts.reshape(len(ids), -1).argmax(axis=1)]
+    labels, majority = found.majority()
+    winner = majority[np.searchsorted(labels, ids)]
     inside = np.isin(made, ids)
     kinds[inside] = winner[np.searchsorted(ids, made[inside])]

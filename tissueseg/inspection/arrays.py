@@ -1,0 +1,40 @@
+"""Whether a store's arrays are those its index speaks of: all there, of one size and of known types."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tissueseg.contracts import Modality
+from tissueseg.errors import StoreNotFoundError, TissueDataError
+from tissueseg.store.layout import CLASSES, INSTANCES
+from tissueseg.store.tissues import TissueStore
+
+_TYPES = {"he": ("uint8",), "sp": ("uint8", "uint16", "float32")}
+_TYPES |= {INSTANCES: ("int32",), CLASSES: ("uint8",)}
+
+
+def check_arrays(store: TissueStore) -> None:
+    """Refuse a store that cannot be looked through, without reading a pixel.
+
+    Raises:
+        StoreNotFoundError: arrays or attributes are gone.
+        TissueDataError: arrays are not as the store's index has them.
+    """
+    if not store.tissues:
+        raise StoreNotFoundError(f"{store.path} holds no tissue. Prepare it again.")
+    store.check_arrays(store.tissues, Modality("_".join(store.images)))
+    for tissue in store.tissues:
+        store.attributes(tissue)
+        for array in (*store.images, INSTANCES, CLASSES):
+            _check_array(store, tissue, array)
+
+
+def _check_array(store: TissueStore, tissue: str, array: str) -> None:
+    channels = {"he": (3,), "sp": (len(store.panel),)}.get(array, ())
+    entry, found = store.entry(tissue), store.array_type(tissue, array)
+    shape = (*channels, entry.height, entry.width)
+    if found.shape != shape or np.dtype(found.dtype).name not in _TYPES[array]:
+        raise TissueDataError(
+            f"tissue {tissue}: {array} of {store.path} has shape {found.shape} and type {found.dtype}, "
+            f"wanted {shape} and {' or '.join(_TYPES[array])}: the store was changed. Prepare it again."
+        )
