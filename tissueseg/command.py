@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from hydra import main as hydra_main
@@ -117,6 +117,21 @@ def finish(key: str, partial: Callable[..., Any], **given: Any) -> Any:
 def plain(config: DictConfig | ListConfig) -> Any:
     """Resolve a node into dicts, lists and scalars."""
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def require_values(config: DictConfig) -> None:
+    """Refuse a command line that leaves out what has no default."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
+
+
+def tracked(items: Sequence[str], doing: str) -> Iterable[str]:
+    """Show progress through some items, where someone is looking."""
+    if not sys.stdout.isatty():
+        return items
+    from rich.progress import track
+
+    return track(items, doing, transient=True)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,12 +6,14 @@ something looks wrong.
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import run_command
+from tissueseg.command import run_command, tracked
 
 _MARKS = {
     "ok": "[green]ok    [/green]",
@@ -22,8 +24,8 @@ _MARKS = {
 
 def doctor(config: DictConfig) -> None:
     """Print one line a finding, then what they come to."""
-    if isinstance(config.store, str):
-        _check_store(config.store)
+    if not OmegaConf.is_dict(config.store):
+        _check_store(str(config.store))
         return
     from tissueseg.diagnosis import diagnose
 
@@ -43,14 +45,15 @@ def doctor(config: DictConfig) -> None:
 
 
 def _check_store(path: str) -> None:
-    from tissueseg.reporting.store_check import report_check
+    from tissueseg.reporting.store_check import check_folder, report_check
     from tissueseg.store.tissues import TissueStore
 
-    warnings = report_check(TissueStore(path), Console(), lambda tissues, _: tissues)
-    if warnings:
-        print(f"{warnings} {'warning' if warnings == 1 else 'warnings'}.")
+    store = TissueStore(path)
+    folder = check_folder(store.path)
+    if not os.access(folder.parent, os.W_OK):  # others' stores may be looked through too
+        folder = Path(folder.name)
+    if report_check(store, Console(), tracked, folder):
         sys.exit(1)
-    print("Nothing looks wrong.")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from rich.progress import track
+from omegaconf import DictConfig
 
-from tissueseg.command import plain, run_command
+from tissueseg.command import plain, require_values, run_command, tracked
 from tissueseg.errors import ConfigError
 from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
@@ -20,8 +18,7 @@ from tissueseg.tables.targets import chosen
 
 def export(config: DictConfig) -> None:
     """Write tissues of a store in the format asked for."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
+    require_values(config)
     _check_values(config)
     store, out = TissueStore(config.store.path), Path(config.out)
     if out.resolve().is_relative_to(store.path.resolve()):
@@ -33,7 +30,7 @@ def export(config: DictConfig) -> None:
 def export_ngff(store: TissueStore, out: Path, tissues: Sequence[str], overwrite: bool) -> None:
     """One OME-Zarr per tissue."""
     check_ngff(tissues, out, overwrite)
-    paths = [write_ngff(store, t, out, overwrite=overwrite) for t in _shown(tissues)]
+    paths = [write_ngff(store, t, out, overwrite=overwrite) for t in tracked(tissues, "exporting")]
     print(f"wrote {name_some(tissues)}: see one with `napari {paths[0]}/{store.images[0]}`")
 
 
@@ -65,10 +62,6 @@ def _check_values(config: DictConfig) -> None:
             f"tissues={tissues}: wanted names as in tissues=[a,b], in quotes where they look like "
             "numbers (\"tissues=['1']\"), or null for all."
         )
-
-
-def _shown(tissues: Sequence[str]) -> Iterable[str]:
-    return track(tissues, "exporting", transient=True) if sys.stdout.isatty() else tissues
 
 
 if __name__ == "__main__":

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import track
 
-from tissueseg.command import build, plain, run_command
+from tissueseg.command import build, plain, require_values, run_command, tracked
 from tissueseg.errors import ConfigError
 from tissueseg.reporting.store_check import check_folder, report_check, require_folder
 from tissueseg.reporting.store_tables import class_share_table, store_table
@@ -24,8 +21,7 @@ from tissueseg.store.sources.base import Source
 
 def prepare(config: DictConfig) -> None:
     """Write every tissue of the source to a store, then say what is in it."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
+    require_values(config)
     _check_values(config)
     if config.check:
         require_folder(check_folder(Path(config.out)))
@@ -36,7 +32,7 @@ def prepare(config: DictConfig) -> None:
         config.out,
         overwrite=config.overwrite,
         recipe=[plain(config.source), config.mpp, class_map and asdict(class_map)],
-        track=lambda tissues: _tracked(tissues, "preparing"),
+        track=lambda tissues: tracked(tissues, "preparing"),
     )
     console = Console()
     changes = gather({t: store.attributes(t)["notices"] for t in store.tissues})
@@ -45,13 +41,15 @@ def prepare(config: DictConfig) -> None:
     console.print(store_table(store), class_share_table(store))
     print(f"wrote {len(store.tissues)} tissues to {config.out}", flush=True)
     if config.check:
-        report_check(store, console, _tracked)
+        report_check(store, console, tracked)
 
 
 def _check_values(config: DictConfig) -> None:
     for key in ("out", "source.path"):
         if not isinstance(value := OmegaConf.select(config, key), str) or not value:
-            raise ConfigError(f"{key}={value}: wanted a path.")
+            raise ConfigError(
+                f"{key}={value}: wanted a path (in quotes where it looks like a number)."
+            )
     for key in ("overwrite", "check"):
         if not isinstance(config[key], bool):
             raise ConfigError(f"{key}={config[key]}: wanted true or false.")
@@ -65,12 +63,6 @@ def _source(config: DictConfig, class_map: ClassMap | None) -> Source:
     if config.mpp is not None:
         source = ResampledSource(source, config.mpp)
     return source
-
-
-def _tracked(tissues: Sequence[str], doing: str) -> Iterable[str]:
-    if not sys.stdout.isatty():
-        return tissues
-    return track(tissues, doing, transient=True)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_doctor_finds_what_was_planted(
     text = " ".join(result.out.split())
     assert "H&E against SP: shift of more than 2 µm in tissue shifted: 4" in text
     assert "one SP image in tissues copy, shifted of 2 patients" in text
-    assert "warnings." in text
+    assert "warnings; look at" in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.zarr", "s_check"]
     assert shown(tmp_path / "s_check") == ["contact_sheet_01.png", "summary.csv"]
 

@@ -28,6 +28,10 @@ DESCRIPTIONS = {
     "classes without background": Case(
         describe(classes=["tumor"]), ("classes must begin with background",)
     ),
+    "more classes than there are ids": Case(
+        describe(classes=["background", *(f"k{i}" for i in range(300))]),
+        ("301 classes", "at most 255"),
+    ),
     "class colour": Case(
         describe(classes=["background", {"name": "x", "color": "red"}]),
         ("classes[1].color is 'red'",),

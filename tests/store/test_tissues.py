@@ -225,3 +225,39 @@ def test_parent_that_is_a_file_is_one_line(tmp_path: Path, classes: Sequence[Tis
         pass
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": None},
+        {"tissues": 3},
+        {"tissues": []},
+        {"tissues": [["a", "p"]]},
+        {"tissues": [["../up", "p", 40, 48, "0"]]},
+        {"classes": [{"id": 0}]},
+        {"panel": 7},
+        {"mpp": ...},
+    ],
+)
+def test_a_damaged_index_is_one_line(
+    change: dict[str, Any], write: Callable[..., TissueStore], make_tissue: Callable[..., Tissue]
+) -> None:
+    path = write({"a": make_tissue()}).path
+    root = zarr.open_group(path, mode="r+")
+    stored: Any = dict(root.attrs["tissueseg"])  # type: ignore[arg-type]
+    stored |= change
+    root.attrs["tissueseg"] = {key: value for key, value in stored.items() if value is not ...}
+    with pytest.raises(StoreNotFoundError, match=r"is damaged|has schema None") as caught:
+        TissueStore(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_replaced_under_its_reader_is_told(
+    write: Callable[..., TissueStore], make_tissue: Callable[..., Tissue]
+) -> None:
+    reader = write({"a": make_tissue()})
+    reader.read("a", "he", Window(0, 0, 4, 4))
+    write({"a": make_tissue(seed=1)}, overwrite=True)
+    with pytest.raises(StoreNotFoundError, match="was replaced or removed while it was being read"):
+        reader.read("a", "he", Window(0, 0, 4, 4))

@@ -45,13 +45,16 @@ def require_folder(folder: Path) -> None:
         raise _no_place(folder, error) from error
 
 
-def report_check(store: TissueStore, console: Console, track: Track) -> int:
+def report_check(
+    store: TissueStore, console: Console, track: Track, folder: Path | None = None
+) -> int:
     """Inspect a store and say what was found; `summary.csv` and contact sheets go to its check folder.
 
     Args:
         store: any.
         console: to say it on.
         track: shows progress.
+        folder: another than the store's own check folder.
 
     Returns:
         How many warnings there are.
@@ -61,7 +64,7 @@ def report_check(store: TissueStore, console: Console, track: Track) -> int:
         TissueDataError: it was changed or cannot be read, or the folder cannot be written.
     """
     check_arrays(store)
-    folder = _made(check_folder(store.path))
+    folder = _made(folder or check_folder(store.path))
     sheets, facts = ContactSheets(store, folder), {}
     for tissue in track(store.tissues, "checking"):
         facts[tissue] = _look_at(store, tissue, sheets)

@@ -10,9 +10,7 @@ import numpy as np
 from tissueseg.contracts import IGNORE
 from tissueseg.store.layout import CHUNK_PX
 from tissueseg.store.planes import Window
-from tissueseg.store.runs import ClassPixels, first_pixels, runs_of
-
-__all__ = ["ChunkDigest", "InstanceCounts", "first_pixels"]
+from tissueseg.store.runs import ClassPixels, runs_of
 
 
 class ChunkDigest:

@@ -17,6 +17,7 @@ import zarr
 from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
 from tissueseg.store import layout
+from tissueseg.store.checks import is_plain_name
 from tissueseg.store.planes import Window
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
@@ -56,13 +57,22 @@ class TissueStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._version = _version(self.path)
         attributes = _root_attributes(self.path)
-        self.mpp: float | None = attributes["mpp"]
-        self.classes = tuple(TissueClass(**c) for c in attributes["classes"])
-        self.panel = tuple(Channel(**c) for c in attributes["panel"])
-        self.images: tuple[str, ...] = tuple(attributes["images"])
-        self.moments: dict[str, dict[str, list[float]]] = attributes["moments"]
-        self._entries = {e[0]: TissueEntry(*e) for e in attributes["tissues"]}
+        try:
+            self.mpp: float | None = attributes["mpp"]
+            self.classes = tuple(TissueClass(**c) for c in attributes["classes"])
+            self.panel = tuple(Channel(**c) for c in attributes["panel"])
+            self.images: tuple[str, ...] = tuple(attributes["images"])
+            self.moments: dict[str, dict[str, list[float]]] = attributes["moments"]
+            self._entries = {e[0]: TissueEntry(*e) for e in attributes["tissues"]}
+            damaged = not self._entries or not all(map(is_plain_name, self._entries))
+        except (KeyError, TypeError, AttributeError, IndexError):
+            damaged = True
+        if damaged:
+            raise StoreNotFoundError(
+                f"{self.path} is damaged: its index means nothing. Prepare it again."
+            )
         self._forget()
 
     @property
@@ -130,6 +140,11 @@ class TissueStore:
             TissueDataError: the pixels are damaged.
         """
         y, x, height, width = window
+        if _version(self.path) != self._version:
+            raise StoreNotFoundError(
+                f"{self.path} was replaced or removed while it was being read: start again with what is "
+                "there now."
+            )
         handle = self._handle(tissue, array)
         try:
             return np.asarray(handle[..., y : y + height, x : x + width])
@@ -215,9 +230,9 @@ def _root_attributes(path: Path) -> dict[str, Any]:
         raise StoreNotFoundError(
             f"{path} is not a tissue store: make one with `python -m tissueseg.prepare`."
         )
-    if attributes["schema"] != layout.SCHEMA:
+    if attributes.get("schema") != layout.SCHEMA:
         raise StoreNotFoundError(
-            f"{path} has schema {attributes['schema']}, this version reads {layout.SCHEMA}: "
+            f"{path} has schema {attributes.get('schema')}, this version reads {layout.SCHEMA}: "
             "prepare it again."
         )
     return attributes
@@ -227,6 +242,15 @@ def stored_attributes(path: Path) -> dict[str, Any]:
     """What the root says of itself, empty for anything but a tissue store."""
     try:
         stamp: Any = zarr.open_group(path, mode="r").attrs.get(layout.ATTRIBUTE)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # zarr.json of any form
         return {}
     return stamp if isinstance(stamp, dict) else {}
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """What tells a store from another that takes its path."""
+    try:
+        status = (path / "zarr.json").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tissueseg.contracts import TissueClass
+from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.errors import ConfigError
 from tissueseg.store.reading.claims import COARSEST_MPP
 from tissueseg.store.reading.rasters import IMAGE_SUFFIXES, MASK_SUFFIXES, TABLE_SUFFIXES
@@ -240,6 +240,11 @@ def parse_classes(top: Section, needed: bool) -> tuple[tuple[TissueClass, ...], 
     classes = tuple(_class(i, section) for i, section in enumerate(sections))
     if not classes or classes[0].name.lower() != "background":
         raise ConfigError(f"{where} must begin with background: ids count from it, as 0.")
+    if len(classes) > IGNORE:
+        raise ConfigError(
+            f"{where} names {len(classes)} classes, at most {IGNORE} fit: put several under one name, as "
+            "{name: immune, types: [t_cell, b_cell]}."
+        )
     if not needed and len(classes) != 2:
         raise ConfigError(
             f"{where} names {len(classes) - 1} classes, but masks give neither `classes` nor "

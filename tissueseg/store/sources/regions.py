@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tissueseg.errors import ConfigError, TissueDataError
-from tissueseg.store.counting import first_pixels
 from tissueseg.store.planes import Window, whole
 from tissueseg.store.reading.tables import plain_id, read_table
 from tissueseg.store.reading.tiff import TiffImage
+from tissueseg.store.runs import first_pixels
 from tissueseg.store.sources.description import Section
 
 _COUNTED_PX = 2048  # side of the windows in which cells are counted

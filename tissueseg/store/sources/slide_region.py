@@ -10,11 +10,11 @@ import numpy as np
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import TissueDataError
-from tissueseg.store.counting import first_pixels
 from tissueseg.store.notices import Notices
 from tissueseg.store.planes import Planes, Window
 from tissueseg.store.reading.rasters import ALPHA_DROPPED, storable
 from tissueseg.store.reading.tiff import TiffImage
+from tissueseg.store.runs import first_pixels
 from tissueseg.store.sources.masks import SCATTERED, UNTYPED_IGNORED, check_not_classes
 from tissueseg.store.sources.regions import Region
 from tissueseg.store.sources.slides import Slide
