@@ -38,27 +38,34 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_mistakes_are_one_line_and_no_store_is_lost(
-    case: Case, request: pytest.FixtureRequest, in_folder: Path, former: Path, command: Any
+    case: Case,
+    request: pytest.FixtureRequest,
+    in_folder: Path,
+    former: Path,
+    command: Any,
+    record_property: Any,
 ) -> None:
     made = case.make(in_folder / "images") if case.make else request.getfixturevalue("image_folder")
     case.spoil(made)
     before = shown(in_folder)
     given = ("source.path=images", *case.options)
-    assert_refused(command("prepare", *given, "out=new.zarr"), case.says)
+    error = refused(command("prepare", *given, "out=new.zarr"), case.says)
+    record_property("message", error)  # `--junitxml` tells what every case prints
     assert shown(in_folder) == before
     shutil.copytree(former, in_folder / "old.zarr")
-    assert_refused(command("prepare", *given, "out=old.zarr", "overwrite=true"), case.says)
+    refused(command("prepare", *given, "out=old.zarr", "overwrite=true"), case.says)
     assert same_files(former, in_folder / "old.zarr")
 
 
-def assert_refused(result: Any, says: tuple[str, ...]) -> None:
-    """Exit 2, and a last line that says it all."""
+def refused(result: Any, says: tuple[str, ...]) -> str:
+    """The last line, which says it all, of a command that ends with exit code 2."""
     assert result.code == 2, result.err
     *notices, error = result.err.splitlines()
     assert error.startswith("error: ")
     assert all(line.startswith("notice: ") for line in notices)
     for words in says:
         assert words in error
+    return error
 
 
 @pytest.mark.parametrize("change", ODD.values(), ids=ODD)

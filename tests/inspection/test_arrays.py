@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,11 +65,3 @@ def test_arrays_of_another_shape_or_type(store: TissueStore, array: str, pixels:
     zarr.create_array(store.path / "b" / array / "0", data=pixels, overwrite=True)
     said = refused(store, TissueDataError)
     assert said.startswith(f"tissue b: {array} of {store.path} has shape {pixels.shape} and type")
-
-
-def test_a_store_without_tissues(store: TissueStore) -> None:
-    path = store.path / "zarr.json"
-    root = json.loads(path.read_text())
-    root["attributes"]["tissueseg"]["tissues"] = []
-    path.write_text(json.dumps(root))
-    assert "holds no tissue" in refused(store, StoreNotFoundError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tissueseg.contracts import Modality
-from tissueseg.errors import StoreNotFoundError, TissueDataError
+from tissueseg.errors import TissueDataError
 from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.tissues import TissueStore
 
@@ -20,8 +20,6 @@ def check_arrays(store: TissueStore) -> None:
         StoreNotFoundError: arrays or attributes are gone.
         TissueDataError: arrays are not as the store's index has them.
     """
-    if not store.tissues:
-        raise StoreNotFoundError(f"{store.path} holds no tissue. Prepare it again.")
     store.check_arrays(store.tissues, Modality("_".join(store.images)))
     for tissue in store.tissues:
         store.attributes(tissue)

@@ -71,7 +71,7 @@ class TissueStore:
             damaged = True
         if damaged:
             raise StoreNotFoundError(
-                f"{self.path} is damaged: its index means nothing. Prepare it again."
+                f"{self.path} is damaged: its index says nothing of use. Prepare it again."
             )
         self._forget()
 
