@@ -165,9 +165,10 @@ class FolderSource:
         found = self._about.channels.panel(raster.names, str(path))
         if found != self._channels or stack.shape[0] != len(found):
             first = self._file(self._about.images["sp"], self.tissues[0])
+            names = f" {list(raster.names)}" if raster.names else ""
             raise TissueDataError(
-                f"tissue {tissue}: {path} has {stack.shape[0]} channels {list(raster.names or ())}, but "
-                f"the panel of {first.name} is {[c.name if c else None for c in self._channels]}: all "
+                f"tissue {tissue}: {path} has {stack.shape[0]} channels{names}, but the panel of "
+                f"{first.name} is {[c.name if c else None for c in self._channels]}: all "
                 "tissues need the same channels in the same order."
             )
         if stack.dtype != raster.data.dtype:
