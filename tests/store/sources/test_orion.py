@@ -15,7 +15,6 @@ from slide_folders import (
     SlideFolder,
     SlideImages,
     check_planes,
-    draw_slide,
     read,
     refused,
 )
@@ -24,20 +23,6 @@ from tissueseg.errors import TissueDataError
 from tissueseg.store.conversion import convert
 from tissueseg.store.planes import Planes, Window
 from tissueseg.store.sources.orion import OrionSource
-
-
-@pytest.fixture(scope="module")
-def slide() -> SlideImages:
-    return draw_slide()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, slide: SlideImages) -> SlideFolder:
-    """One slide of 300 × 420 px, described."""
-    folder = SlideFolder(tmp_path / "slides")
-    folder.add("a", slide)
-    folder.describe()
-    return folder
 
 
 def test_a_slide_is_one_tissue_unless_told(folder: SlideFolder, slide: SlideImages) -> None:

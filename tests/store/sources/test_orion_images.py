@@ -7,25 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from slide_folders import CHANNELS, SlideFolder, SlideImages, draw_slide, read, refused
+from slide_folders import CHANNELS, SlideFolder, SlideImages, read, refused
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.conversion import convert
 from tissueseg.store.sources.orion import OrionSource
-
-
-@pytest.fixture(scope="module")
-def slide() -> SlideImages:
-    return draw_slide()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, slide: SlideImages) -> SlideFolder:
-    """One slide of 300 × 420 px, described."""
-    folder = SlideFolder(tmp_path / "slides")
-    folder.add("a", slide)
-    folder.describe()
-    return folder
 
 
 def test_images_of_two_resolutions_are_refused(folder: SlideFolder, slide: SlideImages) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slide_folders import SlideFolder, SlideImages, check_planes, draw_slide, read, refused
+from slide_folders import SlideFolder, SlideImages, check_planes, read, refused
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError, TissueDataError
@@ -17,20 +17,6 @@ from tissueseg.store.conversion import convert
 from tissueseg.store.planes import Window
 from tissueseg.store.sources.orion import OrionSource
 from tissueseg.store.sources.slide_region import CellClasses
-
-
-@pytest.fixture(scope="module")
-def slide() -> SlideImages:
-    return draw_slide()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, slide: SlideImages) -> SlideFolder:
-    """One slide of 300 × 420 px, described."""
-    folder = SlideFolder(tmp_path / "slides")
-    folder.add("a", slide)
-    folder.describe()
-    return folder
 
 
 def test_slides_and_patients_of_a_table(folder: SlideFolder, slide: SlideImages) -> None:
