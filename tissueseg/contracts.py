@@ -46,6 +46,12 @@ class TissueClass:
     name: str
     color: str  # "#rrggbb"
 
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, 0 … 255 each."""
+        red, green, blue = (int(self.color[i : i + 2], 16) for i in (1, 3, 5))
+        return red, green, blue
+
 
 @dataclass(frozen=True)
 class Channel:

@@ -29,16 +29,11 @@ Legend = Sequence[tuple[str, tuple[int, ...]]]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def rgb(color: str) -> tuple[int, ...]:
-    """Three numbers 0 … 255 from `#rrggbb`."""
-    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
-
-
 def class_colors(table: Sequence[TissueClass]) -> np.ndarray:
     """(256, 3) float32: the colour of every class id, white for IGNORE."""
     colors = np.zeros((256, 3), np.float32)
     for c in table:
-        colors[c.id] = rgb(c.color)
+        colors[c.id] = c.rgb
     colors[IGNORE] = 255
     return colors
 
@@ -53,7 +48,7 @@ def class_legend(
         shown: ids.
         ignored: what white stands for, where IGNORE is among them.
     """
-    legend = [(c.name, rgb(c.color)) for c in table if c.id in shown and c.id > 0]
+    legend = [(c.name, c.rgb) for c in table if c.id in shown and c.id > 0]
     return [*legend, (ignored, (255, 255, 255))] if IGNORE in shown else legend
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tissueseg.store.statistics import QUANTILES, channel_statistics, clip_statistics
+from tissueseg.store.statistics import QUANTILES, IntensityCounts, clip_statistics
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
 CHANNELS = st.one_of(
     hnp.arrays(np.uint16, SHAPES),
     hnp.arrays(np.float32, SHAPES, elements=st.floats(0, 1e6, width=32)),
 )
+
+
+def channel_statistics(channel: np.ndarray) -> dict[str, Any]:
+    """Of one channel (H, W), counted in one window."""
+    counts = IntensityCounts(1, channel.dtype)
+    counts.add(channel[None])
+    return counts.statistics(lambda: [channel[None]])[0]
 
 
 @given(CHANNELS)
@@ -45,7 +54,7 @@ def test_sparse_channel_is_usable_only_at_a_high_quantile() -> None:
 
 def test_unknown_quantile_is_refused() -> None:
     with pytest.raises(KeyError):
-        clip_statistics(channel_statistics(np.eye(3)), 0.5)
+        clip_statistics(channel_statistics(np.eye(3, dtype=np.float32)), 0.5)
 
 
 def test_only_the_highest_level_of_a_float_channel_is_saturated() -> None:

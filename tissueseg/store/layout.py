@@ -82,9 +82,7 @@ def label_metadata(
     """NGFF attributes of a label image over `image`, with the colours of classes if it shows them."""
     label: dict[str, Any] = {"source": {"image": f"../../{image}"}}
     if classes:
-        colors = [
-            {"label-value": c.id, "rgba": [*_rgb(c.color), 255 * (c.id > 0)]} for c in classes
-        ]
+        colors = [{"label-value": c.id, "rgba": [*c.rgb, 255 * (c.id > 0)]} for c in classes]
         names = [{"label-value": c.id, "class": c.name} for c in classes]
         label |= {"colors": colors, "properties": names}
     multiscale = _multiscale(name, _plane(mpp), mpp or 1.0, levels)
@@ -105,7 +103,3 @@ def _multiscale(name: str, axes: list[dict[str, str]], pixel: float, levels: int
         transformations = [{"type": "scale", "scale": scale}]
         datasets.append({"path": str(level), "coordinateTransformations": transformations})
     return {"name": name, "axes": axes, "datasets": datasets}
-
-
-def _rgb(color: str) -> list[int]:
-    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]

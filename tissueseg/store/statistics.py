@@ -172,14 +172,6 @@ class _Levels:
         return mean, square
 
 
-def channel_statistics(channel: np.ndarray) -> dict[str, Any]:
-    """Statistics of one channel (H, W) in memory, as stored."""
-    window = channel[None].astype(np.float32) if channel.dtype.kind == "f" else channel[None]
-    counts = IntensityCounts(1, window.dtype)
-    counts.add(window)
-    return counts.statistics(lambda: [window])[0]
-
-
 def clip_statistics(stored: dict[str, Any], quantile: float) -> ClipStatistics:
     """Read one quantile back; KeyError when it was not computed at ingestion."""
     return ClipStatistics(**stored["quantiles"][str(quantile)])

@@ -17,6 +17,7 @@ import numpy as np
 
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.planes import LazyTissue, Planes, Window
+from tissueseg.store.reading.claims import COARSEST_MPP, FINEST_MPP
 from tissueseg.store.shaping.label_resampling import Resampled, resample_labels, resample_spans
 from tissueseg.store.shaping.spans import Span, resample_image
 from tissueseg.store.sources.base import Source
@@ -24,7 +25,10 @@ from tissueseg.store.sources.base import Source
 __all__ = ["MARGIN_PX", "ResampledSource", "ResampledTissue", "resample_labels"]
 
 MARGIN_PX = 64  # target pixels seen around a window before its labels are decided
-_LIMITS = (0.01, 20.0)  # of µm/px and of the factor: beyond, some number is in other units
+_LIMITS = (
+    FINEST_MPP,
+    COARSEST_MPP,
+)  # of µm/px and of the factor: beyond, some number is in other units
 _SAME = 1e-3  # relative: headers round
 _BLOCK_BYTES = 2**29  # of source pixels at once
 _LABEL_BYTES = 16  # per source pixel, with H&E and what is computed from them
