@@ -12,6 +12,7 @@ from tissueseg import assembly, preflight
 from tissueseg.command import build
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
+from tissueseg.features import FeatureSource, open_features
 from tissueseg.store.planes import Tissue
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
@@ -54,13 +55,18 @@ def test_a_modality_the_store_does_not_hold_is_refused(tmp_path: Path):
     config = compose(*TINY, "modality=he_sp")
     split = assembly.open_split(config, store)
     with pytest.raises(SpecMismatchError, match=r"needs \['sp'\].*Choose modality=he"):
-        assembly.open_data(config, store, split, build(config.encoder.spec))
+        assembly.open_data(config, store, split, unbuilt(config))
+
+
+def unbuilt(config):
+    """What is known before anything is built."""
+    return FeatureSource(build(config.encoder.spec), None, None)
 
 
 def opened(store, *overrides):
     config = compose(*TINY, *overrides)
     split = assembly.open_split(config, store)
-    return config, assembly.open_data(config, store, split, build(config.encoder.spec))
+    return config, assembly.open_data(config, store, split, unbuilt(config))
 
 
 def test_class_weights_come_from_the_training_tissues(store):
@@ -90,7 +96,7 @@ def test_unknown_class_weights_are_refused(store):
 def test_every_layer_is_built_for_the_modality_s_channels(store, modality, channels):
     """The study's "SP-only" decoder had 19 input channels, 3 of them H&E."""
     config, data = opened(store, f"modality={modality}", "class_weights=null")
-    module = assembly.build_module(config, assembly.build_encoder(config, data.spec), data)
+    module = assembly.build_module(config, open_features(config, data.store, data.split), data)
     batch = next(iter(data.val_dataloader()))
     assert batch.image.shape[1] == channels
     assert module.decoder.decoder0[0].block[0].in_channels == channels
@@ -99,7 +105,7 @@ def test_every_layer_is_built_for_the_modality_s_channels(store, modality, chann
 
 def test_a_run_s_description_is_plain(store):
     config, data = opened(store, "class_weights=null")
-    module = assembly.build_module(config, assembly.build_encoder(config, data.spec), data)
+    module = assembly.build_module(config, open_features(config, data.store, data.split), data)
     said = assembly.describe(module, data)
     assert said["encoder"]["sha256"] == module.encoder.digest()
     assert said["encoder"]["random_init"] is True

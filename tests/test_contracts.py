@@ -121,7 +121,7 @@ def test_pixels_whose_instance_is_known_are_valid():
     classes = torch.tensor([[[0, 1, IGNORE, IGNORE]]])
     labels = torch.tensor([[[0, 5, 5, 0]]], dtype=torch.int32)
     none = torch.zeros(1)
-    batch = Batch(torch.zeros(1, 1, 1, 4), none, classes, labels, {}, none, none)
+    batch = Batch(torch.zeros(1, 1, 1, 4), none, classes, labels, {}, none, none, none)
     assert batch.valid.tolist() == [[[True, True, True, False]]]
 
 

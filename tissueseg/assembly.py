@@ -14,17 +14,17 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
 from tissueseg.command import build, finish, plain
-from tissueseg.contracts import DataSpec, EncoderSpec
 from tissueseg.data.datamodule import Loading, TissueDataModule
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.data.targets import BoundaryTarget, Targets
-from tissueseg.encoders.base import Encoder
+from tissueseg.data.views import Views
+from tissueseg.features import FeatureSource
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion
 from tissueseg.modules.callbacks import Panels
@@ -36,7 +36,6 @@ from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
 from tissueseg.store.tissues import TissueStore
 
-_OF_SPEC = {"mpp", "halo_px", "random_init"}  # short names for what stands in an encoder's spec
 _EVERY_TILE = {"limit_val_batches": 1.0, "limit_test_batches": 1.0}
 
 
@@ -60,7 +59,7 @@ def open_data(
     config: DictConfig,
     store: TissueStore,
     split: Split,
-    encoder: EncoderSpec,
+    features: FeatureSource,
     normaliser: Normaliser | None = None,
 ) -> TissueDataModule:
     """Make the datasets of a split.
@@ -69,39 +68,45 @@ def open_data(
         config: of the run.
         store: opened.
         split: of its tissues.
-        encoder: of the encoder that was built: it says how images are scaled, and its halo.
+        features: its encoder's spec says how images are scaled, and its halo.
         normaliser: of a trained decoder; None: fitted on the training tissues.
     """
     modality = modality_of(config)
     store.require(modality)
-    fitted = normaliser or Normaliser.fit(store, split.train, modality, encoder.normalisation)
+    spec = features.spec
+    fitted = normaliser or Normaliser.fit(store, split.train, modality, spec.normalisation)
     targets = Targets.for_heads(
         list(config.decoder.heads), BoundaryTarget(**plain(config.boundary))
     )
     loading = Loading(**plain(config.data), seed=config.seed)
-    return TissueDataModule(store, split, fitted, targets, loading, encoder.halo_px)
-
-
-def build_encoder(config: DictConfig, data: DataSpec) -> Encoder:
-    """Build the frozen encoder for a store's images; reads its weights."""
-    node = OmegaConf.create(_without_spec_names(plain(config.encoder)))
-    return finish("encoder", build(node), data=data)
+    views = Views(**plain(config.views))
+    return TissueDataModule(
+        store, split, fitted, targets, loading, spec.halo_px, views, features.embeddings
+    )
 
 
 def build_module(
-    config: DictConfig, encoder: Encoder, data: TissueDataModule
+    config: DictConfig, features: FeatureSource, data: TissueDataModule
 ) -> SegmentationModule:
-    """Put encoder, decoder, loss and optimizer together."""
+    """Put encoder or stored features, decoder, loss and optimizer together."""
     spec, n_classes = data.spec, len(data.store.classes)
     given = {"image_channels": spec.image_channels, "n_classes": n_classes}
-    decoder = finish("decoder", build(config.decoder), spec=encoder.spec, **given)
+    decoder = finish("decoder", build(config.decoder), spec=features.spec, **given)
     loss: WeightedSum = build(config.loss)
     sides = {side: len(getattr(data.split, side)) for side in ("val", "test")}
     metrics = {side: PooledConfusion(n, n_classes) for side, n in sides.items() if n}
     names, tissues = [c.name for c in data.store.classes], data.split._asdict()
     optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
     module = SegmentationModule(
-        encoder, decoder, loss, metrics, names, tissues, optimizer, scheduler
+        features.spec,
+        features.encoder,
+        decoder,
+        loss,
+        metrics,
+        names,
+        tissues,
+        optimizer,
+        scheduler,
     )
     if config.epochs:  # else nothing will be trained
         finish("optim", module.configure_optimizers)
@@ -151,8 +156,9 @@ def quiet_lightning() -> None:
 def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, Any]:
     """Which encoder, data, split and store a run used, in plain types."""
     return {
-        "encoder": module.encoder.spec.as_dict(),
+        "encoder": module.spec.as_dict(),
         "weights": module.describe(),
+        "features": data.describe_features(),
         "data": data.spec.as_dict(),
         "split": data.split._asdict(),
         "store": str(data.store.path.resolve()),
@@ -164,7 +170,7 @@ def keep_decoder(
 ) -> Callable[[SegmentationModule, int, float], None]:
     """What `BestDecoder` calls: write the module's decoder with all it takes to use it again."""
     known = {
-        "encoder": module.encoder.spec.as_dict(),
+        "encoder": module.spec.as_dict(),
         "data": data.spec.as_dict(),
         "normaliser": data.normaliser.as_dict(),
         "decoder": plain(config.decoder),
@@ -187,16 +193,6 @@ def build_panels(config: DictConfig, data: TissueDataModule, folder: Path) -> Pa
     """The callback that draws some validation fields."""
     fields = open_fields(data, config.panels.count, config.panels.size_px)
     return Panels(fields, folder, config.panels.every_n_epochs)
-
-
-def _without_spec_names(node: Any) -> Any:
-    """An encoder's options without those its spec has taken up, parts of pairs included."""
-    if not isinstance(node, dict):
-        return node
-    taken = _OF_SPEC if "spec" in node else set()
-    return {
-        k: v if k == "spec" else _without_spec_names(v) for k, v in node.items() if k not in taken
-    }
 
 
 def _announced(console: Console) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -123,6 +124,13 @@ def require_values(config: DictConfig) -> None:
     """Refuse a command line that leaves out what has no default."""
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
+
+
+def task_words() -> list[str]:
+    """What stands on the command line of this job, as a shell takes it."""
+    if not HydraConfig.initialized():
+        return []
+    return [shlex.quote(word) for word in HydraConfig.get().overrides.task]
 
 
 def tracked(items: Sequence[str], doing: str) -> Iterable[str]:

@@ -262,13 +262,18 @@ class Features(NamedTuple):
 class Batch(NamedTuple):
     """What a dataset yields, collated."""
 
-    image: Tensor  # (B, C, H + 2·halo, W + 2·halo) float32, normalised, of the chosen modality only
+    image: (
+        Tensor  # (B, C, H + 2·halo, W + 2·halo) float32, normalised, of the chosen modality only;
+    )
+    # without halo where features come along
     present: Tensor  # (B, C) bool: False for a channel without signal in its tissue, which reads 0
     classes: Tensor  # (B, H, W) int64, IGNORE where nothing is counted
     labels: Tensor  # (B, H, W) int32 instances, 0 background
     targets: dict[str, Tensor]  # head name -> (B, c, H, W) float32; NaN: not known
     tissue: Tensor  # (B,) int64, index into the dataset's tissues
     origin: Tensor  # (B, 2) int64, row and column of the tile in its tissue
+    view: Tensor  # (B,) int64, which copy of the tile this is; 0: the tile as it stands
+    features: Tensor | None = None  # (B, level, h, w, D) of a store; None: encoded from the image
 
     @property
     def valid(self) -> Tensor:

@@ -24,7 +24,7 @@ from tissueseg.options import encoder_nodes
 if TYPE_CHECKING:
     from tissueseg.contracts import EncoderSpec
     from tissueseg.data.splits import Split
-    from tissueseg.encoders.base import Encoder
+    from tissueseg.features import FeatureSource
     from tissueseg.store.tissues import TissueStore
 
 _NEEDED = ("torch", "lightning", "zarr", "cv2", "wandb")
@@ -92,10 +92,10 @@ def diagnose(config: DictConfig, console: Console) -> Iterator[Finding]:
     yield from found.take()
     if spec is None or not fits or split is None:
         return
-    encoder = found.attempt("encoder", lambda: _check_encoder(found, config, store, spec))
+    features = found.attempt("encoder", lambda: _check_features(found, config, store, split, spec))
     yield from found.take()
-    if encoder is not None:
-        found.attempt("one tile", lambda: _try_tile(found, config, store, split, encoder))
+    if features is not None:
+        found.attempt("one tile", lambda: _try_tile(found, config, store, split, features))
     yield from found.take()
 
 
@@ -199,48 +199,52 @@ def _check_split(found: Diagnosis, config: DictConfig, store: TissueStore) -> Sp
     return split
 
 
-def _check_encoder(
-    found: Diagnosis, config: DictConfig, store: TissueStore, spec: EncoderSpec
-) -> Encoder:
-    from tissueseg import assembly, preflight
+def _check_features(
+    found: Diagnosis, config: DictConfig, store: TissueStore, split: Split, spec: EncoderSpec
+) -> FeatureSource:
     from tissueseg.contracts import check_tiles
-    from tissueseg.data.datamodule import data_spec
+    from tissueseg.features import open_features
 
     tile_px = config.data.tile_px
     check_tiles(spec, tile_px, store.mpp)
-    modality = preflight.modality_of(config)
-    encoder = assembly.build_encoder(config, data_spec(store, modality, tile_px))
-    check_tiles(encoder.spec, tile_px, store.mpp)
-    for line in (*encoder.describe(), f"sha256 {encoder.spec.sha256}"):
+    features = open_features(config, store, split)
+    check_tiles(features.spec, tile_px, store.mpp)
+    for note in features.notes:
+        found.say("features", note.removeprefix("features: "))
+    for line in features.encoder.describe() if features.encoder else ():
         found.say("encoder", line)
-    if encoder.spec.random_init:
+    found.say("encoder", f"{features.spec.label}: sha256 {features.spec.sha256}")
+    if features.spec.random_init:
         found.say("encoder", "random weights: it has learnt nothing", "notice")
-    return encoder
+    return features
 
 
 def _try_tile(
-    found: Diagnosis, config: DictConfig, store: TissueStore, split: Split, encoder: Encoder
+    found: Diagnosis,
+    config: DictConfig,
+    store: TissueStore,
+    split: Split,
+    features: FeatureSource,
 ) -> None:
     """One training tile through encoder, decoder and loss, on the CPU."""
     import torch
 
     from tissueseg import assembly, preflight
-    from tissueseg.data.dataset import collate
 
-    data = assembly.open_data(config, store, split, encoder.spec)
+    data = assembly.open_data(config, store, split, features)
     preflight.check_against_data(config, data)
     preflight.settle_class_weights(config, data)
     for line in data.describe_scaling():
         found.say("one tile", line, "notice")
-    module = assembly.build_module(config, encoder, data).eval()
-    for line in module.describe()[len(encoder.describe()) :]:
+    module = assembly.build_module(config, features, data).eval()
+    for line in module.decoder.describe():  # pyright: ignore[reportCallIssue]
         found.say("decoder", line)
-    batch = collate([data.train_dataloader().dataset[0]])
+    batch = data.one_tile()
     with torch.no_grad():
-        features = encoder(batch.image, batch.present)
-        loss = module.loss(module.decoder(features), batch).total
-    grid = " × ".join(str(side) for side in features.levels[-1].shape[-2:])
-    widths = ", ".join(str(level.shape[1]) for level in features.levels)
+        seen = module.features(batch)
+        loss = module.loss(module.decoder(seen), batch).total
+    grid = " × ".join(str(side) for side in seen.levels[-1].shape[-2:])
+    widths = ", ".join(str(level.shape[1]) for level in seen.levels)
     state = "ok" if bool(torch.isfinite(loss)) else "fail"
     says = f"{config.data.tile_px} px -> {grid} tokens of {widths} channels, loss {float(loss):.3f}"
     found.say("one tile", says, state)

@@ -36,6 +36,10 @@ class TissueDataError(TissuesegError, ValueError):
     """Images, masks or tables of a tissue that contradict each other or their description."""
 
 
+class StoreWriteError(TissuesegError, OSError):
+    """A disk or folder that does not take what should be stored."""
+
+
 class SplitError(TissuesegError, ValueError):
     """A split with an empty side or with one patient on both sides."""
 

@@ -23,6 +23,7 @@ def evaluate(config: DictConfig) -> None:
     """Load, check that everything fits, count, print and write."""
     from tissueseg import assembly, preflight
     from tissueseg.data.datamodule import data_spec
+    from tissueseg.features import open_features
     from tissueseg.modules.checkpoint import load_decoder
     from tissueseg.modules.scoring import count
     from tissueseg.reporting import runs
@@ -42,11 +43,11 @@ def evaluate(config: DictConfig) -> None:
     about_data = data_spec(store, modality, trained.data.tile_px)
     checkpoint.check_data(about_data)
     split = _chosen(config, checkpoint, store)
-    encoder = assembly.build_encoder(trained, about_data)
-    checkpoint.check_encoder(encoder.spec)
     normaliser = checkpoint.read_normaliser()
-    data = assembly.open_data(trained, store, split, encoder.spec, normaliser)
-    module = assembly.build_module(trained, encoder, data)
+    features = open_features(trained, store, split, normaliser)
+    checkpoint.check_encoder(features.spec)
+    data = assembly.open_data(trained, store, split, features, normaliser)
+    module = assembly.build_module(trained, features, data)
     module.decoder.load_state_dict(checkpoint.state)
     panels = assembly.build_panels(trained, data, out / runs.PANELS)
     trainer = assembly.build_trainer(trained, console, [panels], every_tile=True)
@@ -80,12 +81,16 @@ def _check_out(out: Path) -> None:
 
 def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
     """The run's configuration, with what this command says of machine, store and panels on top."""
+    from tissueseg.data.views import Views
     from tissueseg.reporting import runs
 
     trained = OmegaConf.load(folder / runs.CONFIG)
     assert isinstance(trained, DictConfig)
     trained.trainer = OmegaConf.to_container(config.trainer, resolve=True)
-    said = {"panels": config.panels, "data": config.data}
+    said = {"panels": config.panels, "data": config.data, "features": config.features}
+    said["embeddings"] = config.embeddings
+    if "views" not in trained:  # a run from before there were any
+        said["views"] = Views().as_dict()
     if config.store.path is not None:
         said["store"] = {"path": config.store.path}
     if "weights" in trained.decoder:

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tissueseg.command import build
+from tissueseg.command import build, finish, plain
 from tissueseg.contracts import (
     EncoderSpec,
     Modality,
@@ -22,19 +22,25 @@ from tissueseg.contracts import (
     check_tiles,
     head_channels,
 )
-from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.data.datamodule import SHUFFLES, TissueDataModule
+from tissueseg.data.views import Views
 from tissueseg.encoders.weights import check_source
 from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.options import check_encoder_options, encoder_nodes
+from tissueseg.store.embedding_writer import CODECS
+from tissueseg.store.embeddings import DTYPES
+from tissueseg.store.fingerprint import Check
 from tissueseg.tensorfile import HUB, check_local
 
+FEATURES = ("auto", "online", "stored")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _WHOLE_NUMBERS = {
     "data.tile_px": (1, None),
     "data.batch_size": (1, None),
     "data.num_workers": (0, None),
+    "data.prefetch": (1, None),
     "boundary.width_px": (1, None),
     "epochs": (0, None),
     "patience": (1, None),
@@ -47,6 +53,7 @@ _WHOLE_NUMBERS = {
 
 def check(config: DictConfig) -> EncoderSpec:
     """Check numbers, then encoder, modality, tiles, decoder and loss against each other."""
+    _spell_out_views(config)
     for key, (lowest, highest) in _WHOLE_NUMBERS.items():
         _check_whole(key, OmegaConf.select(config, key), lowest, highest)
     _check_values(config)
@@ -127,8 +134,13 @@ def check_machine(config: DictConfig) -> None:
 
 
 def _check_files(config: DictConfig) -> None:
-    """Weights must be named, or random ones asked for, and local files must be there."""
+    """Weights must be named, or random ones asked for, and local files must be there.
+
+    Stored features need none.
+    """
     for key, node in _weighted_nodes(config):
+        if config.features == "stored" and node.weights is None:
+            continue
         check_source(node.weights, f"{key}={node.spec.name}", node.random_init, key)
     if weights := config.decoder.get("weights"):
         check_local(weights)
@@ -148,8 +160,9 @@ def settle_paths(config: DictConfig) -> None:
         (config.decoder, "weights"),
         (config.markers, "table"),
         (config.store, "path"),
+        (config.embeddings, "path"),
     ):
-        if (value := node.get(key)) and not str(value).startswith(HUB):
+        if (value := node.get(key)) and not str(value).startswith(HUB) and "://" not in str(value):
             node[key] = str(Path(value).expanduser().resolve())
 
 
@@ -158,7 +171,14 @@ def _weighted_nodes(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
     return ((key, node) for key, node in encoder_nodes(config) if "weights" in node)
 
 
+def _spell_out_views(config: DictConfig) -> None:
+    """`views=8` is short for eight dihedral ones."""
+    if not OmegaConf.is_dict(config.views):
+        OmegaConf.update(config, "views", Views(dihedral=config.views).as_dict(), force_add=True)
+
+
 def _check_values(config: DictConfig) -> None:
+    _check_features(config)
     if not isinstance(config.data.pin_memory, bool):
         raise ConfigError(f"data.pin_memory={config.data.pin_memory}, wanted true or false.")
     if not OmegaConf.is_dict(config.decoder.heads) or not config.decoder.heads:
@@ -176,8 +196,23 @@ def _check_values(config: DictConfig) -> None:
         if not isinstance(value, int | float) or not value > 0:
             raise ConfigError(f"{key}={value}, wanted a number of batches, or a share, above 0.")
     try:
-        _ = config.store.path
+        _ = config.store.path, config.embeddings.path
     except OmegaConfBaseException:
         raise ConfigError(
             "the store is not named: give store.path=… or set TISSUESEG_STORE."
         ) from None
+
+
+def _check_features(config: DictConfig) -> None:
+    finish("views", Views, **plain(config.views))
+    if not OmegaConf.is_dict(config.embeddings):
+        raise ConfigError(f"embeddings={config.embeddings}, wanted path, check, dtype and codec.")
+    for key, known in (
+        ("features", FEATURES),
+        ("embeddings.check", tuple(Check)),
+        ("embeddings.dtype", tuple(DTYPES)),
+        ("embeddings.codec", CODECS),
+        ("data.shuffle", SHUFFLES),
+    ):
+        if (value := OmegaConf.select(config, key)) not in known:
+            raise ConfigError(f"{key}={value} is unknown: choose from {', '.join(known)}.")

@@ -35,6 +35,7 @@ class Run:
     module: SegmentationModule
     loggers: list[WandbLogger]
     console: Console
+    notes: tuple[str, ...]  # where features come from
 
 
 def train(config: DictConfig) -> None:
@@ -57,7 +58,7 @@ def _open(config: DictConfig, console: Console) -> Run:
 
     from tissueseg import assembly, preflight
     from tissueseg.contracts import check_tiles
-    from tissueseg.data.datamodule import data_spec
+    from tissueseg.features import open_features
     from tissueseg.modules.checkpoint import run_name
     from tissueseg.modules.tracking import check_mode, open_tracking
     from tissueseg.reporting import runs
@@ -74,14 +75,14 @@ def _open(config: DictConfig, console: Console) -> Run:
     store.require(modality)
     check_tiles(spec, config.data.tile_px, store.mpp)
     split = assembly.open_split(config, store)
-    encoder = assembly.build_encoder(config, data_spec(store, modality, config.data.tile_px))
-    check_tiles(encoder.spec, config.data.tile_px, store.mpp)  # its weights may have another patch
-    data = assembly.open_data(config, store, split, encoder.spec)
+    features = open_features(config, store, split)
+    check_tiles(features.spec, config.data.tile_px, store.mpp)  # its weights may have another patch
+    data = assembly.open_data(config, store, split, features)
     preflight.check_against_data(config, data)
     preflight.settle_class_weights(config, data)
     preflight.settle_paths(config)
     seed_everything(config.seed, workers=True, verbose=False)
-    module = assembly.build_module(config, encoder, data)
+    module = assembly.build_module(config, features, data)
     assembly.build_trainer(config, console, [])  # a machine that lacks a GPU says so now
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
@@ -89,7 +90,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     shown = assembly.plain(config)
     options = shown["logger"]["wandb"]
     loggers = [] if options is None else open_tracking(folder, name, shown, options)
-    return Run(name, folder, config, data, module, loggers, console)
+    return Run(name, folder, config, data, module, loggers, console, features.notes)
 
 
 def _announce(run: Run) -> None:
@@ -98,9 +99,9 @@ def _announce(run: Run) -> None:
     run.console.print(f"[bold]{run.name}[/bold]: decoder of {parameters:.2f} M parameters")
     run.console.print(f"store: {run.data.store.path} (tissues: {sides})", soft_wrap=True)
     run.console.print(f"run folder: {run.folder}", soft_wrap=True)
-    for line in run.module.describe():
+    for line in (*run.notes, *run.module.describe()):
         _say(run, line)
-    spec = run.module.encoder.spec
+    spec = run.module.spec
     for part in (part for part in spec.parts or (spec,) if part.random_init):
         run.console.print(
             f"[yellow]notice: encoder={part.name} has random weights and has learnt "

@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from tissueseg import assembly
 from tissueseg.config import CONFIG_DIR
 from tissueseg.contracts import Channel, DataSpec, Modality, TissueClass
+from tissueseg.features import build_encoder
 
 CLASSES = (TissueClass(0, "background", "#000000"),)
 
@@ -41,7 +41,7 @@ def build(encoder: str, channels: int, folder: Path, **options: object) -> torch
     modality, count = (Modality.SP, channels) if is_sp else (Modality.HE, 3)
     own = config.encoder.mpp
     data = DataSpec(modality, count, CLASSES, panel if is_sp else (), own, 128)
-    return assembly.build_encoder(config, data)
+    return build_encoder(config, data)
 
 
 def seconds(step: Callable[[], object], device: str, rounds: int) -> float:

@@ -10,6 +10,7 @@ from torch import nn
 from tissueseg import assembly, preflight
 from tissueseg.contracts import IGNORE
 from tissueseg.data.dataset import collate
+from tissueseg.features import FeatureSource, open_features
 
 COMPOSITIONS = [f"+experiment={name}" for name in choices("experiment")]
 COMPOSITIONS += [f"decoder={name}" for name in choices("decoder")]
@@ -48,7 +49,7 @@ def data(config, store):
 def open_data(config, store):
     spec = preflight.check(config)
     split = assembly.open_split(config, store)
-    data = assembly.open_data(config, store, split, spec)
+    data = assembly.open_data(config, store, split, FeatureSource(spec, None, None))
     preflight.settle_class_weights(config, data)
     return data
 
@@ -57,7 +58,8 @@ def open_data(config, store):
 def module(config, data):
     """Fresh, in training mode; what it logs is kept in `module.logged`."""
     torch.manual_seed(0)
-    built = assembly.build_module(config, assembly.build_encoder(config, data.spec), data)
+    features = open_features(config, data.store, data.split)
+    built = assembly.build_module(config, features, data)
     built.logged = {}
     built.log = lambda name, value, **how: built.logged.update({name: float(value)})
     return built.train()

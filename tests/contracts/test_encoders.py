@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from stores import PANEL, choices, compose, data_spec
 from torch import nn
 
-from tissueseg import assembly
 from tissueseg.command import build
 from tissueseg.contracts import LEVELS, Modality
+from tissueseg.features import build_encoder
 
 SMALL = {
     "levels": [1, 2, 3, 4],
@@ -56,7 +56,7 @@ def make(config, **options):
     )
     for key, value in options.items():
         config.encoder[key] = value
-    return assembly.build_encoder(config, data_spec(modality.value))
+    return build_encoder(config, data_spec(modality.value))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tissueseg.data.sampling import EpochShuffle
+from tissueseg.data.sampling import EpochShuffle, ShardShuffle
+from tissueseg.errors import ConfigError
+
+ids = st.lists(st.integers(-3, 12).map(lambda i: i * 1_000_003), max_size=60)
 
 
 def order(seed=0, epoch=0, count=50):
@@ -42,3 +47,77 @@ def test_what_else_is_drawn_plays_no_part():
 def test_the_same_epoch_can_be_read_twice():
     sampler = EpochShuffle(range(9), 0)
     assert list(sampler) == list(sampler)
+
+
+def by_shard(shards, seed=0, epoch=0, at_once=4):
+    sampler = ShardShuffle(np.array(shards, np.int64), seed, at_once)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def most_open(shards, indices):
+    """Shards between their first and their last item at one time, at most."""
+    ids = [shards[i] for i in indices]
+    spans = [(ids.index(i), len(ids) - 1 - ids[::-1].index(i)) for i in set(ids)]
+    return max((sum(a <= at <= b for a, b in spans) for at in range(len(ids))), default=0)
+
+
+@given(ids, st.integers(0, 2**31), st.integers(0, 1000), st.integers(1, 6))
+def test_shards_are_read_few_at_a_time_and_every_item_once(shards, seed, epoch, at_once):
+    indices = by_shard(shards, seed, epoch, at_once)
+    assert sorted(indices) == list(range(len(shards)))
+    assert most_open(shards, indices) <= at_once
+    assert by_shard(shards, seed, epoch, at_once) == indices
+    assert len(ShardShuffle(np.array(shards, np.int64), seed, at_once)) == len(shards)
+
+
+def test_groups_of_shards_are_full_but_for_the_last():
+    shards = list(range(10)) * 5
+    visited = [shards[i] for i in by_shard(shards)]
+    groups = [set(visited[start:stop]) for start, stop in ((0, 20), (20, 40), (40, 50))]
+    assert [len(group) for group in groups] == [4, 4, 2]
+    assert set.union(*groups) == set(range(10))
+
+
+def test_seed_and_epoch_choose_the_order_of_shards_and_of_their_items():
+    shards = np.repeat(range(12), 6)
+    orders = {tuple(by_shard(shards, s, e, at_once=1)) for s in range(4) for e in range(4)}
+    of_shards = {tuple(shards[list(order)][::6]) for order in orders}
+    within_first = {tuple(i for i in order if shards[i] == 0) for order in orders}
+    assert [len(seen) for seen in (orders, of_shards, within_first)] == [16, 16, 16]
+
+
+def test_shards_meet_others_in_other_epochs():
+    shards = list(range(8)) * 4
+    partners = {frozenset(shards[i] for i in by_shard(shards, 0, e)[:16]) for e in range(20)}
+    assert len(partners) > 5
+
+
+def test_items_of_a_group_are_shuffled_together():
+    """Within a group a shard's items are spread: none of four shards is alone for long."""
+    shards = np.repeat(range(4), 250)
+    visited = shards[by_shard(shards)]
+    for quarter in visited.reshape(4, 250):
+        assert np.bincount(quarter, minlength=4).min() > 30
+
+
+def test_one_group_of_all_shards_is_no_less_mixed_than_a_full_shuffle():
+    shards = np.arange(1000) // 10
+    first = [by_shard(shards, 0, epoch, at_once=100)[0] for epoch in range(200)]
+    assert len(set(first)) > 150
+    assert 400 < np.mean(first) < 600
+
+
+def test_the_global_generator_plays_no_part_in_shard_order():
+    before, state = by_shard(range(30)), torch.get_rng_state()
+    torch.rand(3)
+    assert by_shard(range(30)) == before
+    torch.set_rng_state(state)
+    by_shard(range(30))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("at_once", [0, -2])
+def test_no_shards_at_once_are_refused(at_once):
+    with pytest.raises(ConfigError, match=f"at_once={at_once} shards, wanted 1 or more"):
+        by_shard([0, 1], at_once=at_once)

@@ -22,6 +22,7 @@ def make_batch():
             targets={"boundary": edges},
             tissue=torch.zeros(b, dtype=torch.int64),
             origin=torch.zeros(b, 2, dtype=torch.int64),
+            view=torch.zeros(b, dtype=torch.int64),
         )
 
     return make

@@ -17,6 +17,7 @@ from stores import (
 )
 
 from tissueseg import assembly, preflight
+from tissueseg.features import open_features
 from tissueseg.modules.callbacks import BestDecoder
 from tissueseg.modules.history import History
 from tissueseg.store.tissues import TissueStore
@@ -28,13 +29,13 @@ class TinyRun:
     def __init__(self, store: TissueStore, folder: Path, *overrides: str) -> None:
         self.folder, self.store = folder, store
         self.config = compose(*TINY, "+experiment=boundary_att", "epochs=2", *overrides)
-        spec = preflight.check(self.config)
+        preflight.check(self.config)
         split = assembly.open_split(self.config, store)
-        self.data = assembly.open_data(self.config, store, split, spec)
+        features = open_features(self.config, store, split)
+        self.data = assembly.open_data(self.config, store, split, features)
         preflight.settle_class_weights(self.config, self.data)
         torch.manual_seed(self.config.seed)
-        encoder = assembly.build_encoder(self.config, self.data.spec)
-        self.module = assembly.build_module(self.config, encoder, self.data)
+        self.module = assembly.build_module(self.config, features, self.data)
         self.history = History(folder)
         save = assembly.keep_decoder(self.config, self.data, self.module, folder / "decoder.ckpt")
         self.best = BestDecoder(self.config.monitor, save)

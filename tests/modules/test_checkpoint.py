@@ -173,7 +173,7 @@ def test_what_stands_above_a_table_names_random_weights(path):
 def test_a_fit_leaves_a_decoder_that_can_be_used_again(fitted, make_run):
     checkpoint = load_decoder(fitted.folder / "decoder.ckpt")
     run = make_run()
-    checkpoint.check_encoder(run.module.encoder.spec)
+    checkpoint.check_encoder(run.module.spec)
     checkpoint.check_data(run.data.spec)
     run.module.decoder.load_state_dict(checkpoint.state)
     assert checkpoint.read_normaliser() == run.data.normaliser

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
 from torch.utils.data import DataLoader
 
 from tissueseg.contracts import Batch, DataSpec, Modality
-from tissueseg.data.dataset import TileDataset, collate
+from tissueseg.data.dataset import PLAIN, TileDataset, collate
+from tissueseg.data.features import StoredFeatures
+from tissueseg.data.loading import PrefetchLoader
 from tissueseg.data.normalise import Normaliser, silent_channels, stated_moments
-from tissueseg.data.sampling import EpochShuffle
+from tissueseg.data.sampling import DrawnViews, EpochOrder, EpochShuffle, ShardShuffle
 from tissueseg.data.splits import Split
 from tissueseg.data.targets import Targets
+from tissueseg.data.tiles import TileCover
+from tissueseg.data.views import Views
+from tissueseg.errors import ConfigError
+from tissueseg.store.embeddings import EmbeddingStore
 from tissueseg.store.tissues import TissueStore
+
+SHUFFLES = ("full", "shard")
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,24 @@ class Loading:
     batch_size: int
     train_edge: str = "shift"
     eval_edge: str = "pad"
-    num_workers: int = 0  # 0 reads in the training process: fastest until augmentation dominates
+    shuffle: str = (
+        "full"  # shard: tiles of few shards at a time, for disks that seek and remote stores
+    )
+    num_workers: int = 0  # 0 reads on a thread of the training process
+    prefetch: int = 2  # batches made ahead on that thread
     pin_memory: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.shuffle not in SHUFFLES:
+            raise ConfigError(f"data.shuffle={self.shuffle!r}: choose from {', '.join(SHUFFLES)}.")
+
+
+class Embeddings(NamedTuple):
+    """Stored features that stand for an encoder."""
+
+    store: EmbeddingStore
+    edges: tuple[str, ...]  # edge policies of the grids whose tiles are stored
 
 
 class TissueDataModule(pl.LightningDataModule):
@@ -40,7 +64,9 @@ class TissueDataModule(pl.LightningDataModule):
         normaliser: fitted on the training tissues.
         targets: of the decoder's heads.
         loading: how tiles are cut and fed.
-        halo_px: context around tiles that the encoder wants.
+        halo_px: context around tiles that the encoder wants; stored features want none.
+        views: copies of every training tile, of which one is drawn at a time.
+        embeddings: features that come with the batches; None: images are encoded as they come.
     """
 
     def __init__(
@@ -51,10 +77,13 @@ class TissueDataModule(pl.LightningDataModule):
         targets: Targets,
         loading: Loading,
         halo_px: int = 0,
+        views: Views = PLAIN,
+        embeddings: Embeddings | None = None,
     ) -> None:
         super().__init__()
         self.store, self.split, self.normaliser = store, split, normaliser
-        self._targets, self._loading, self._halo_px = targets, loading, halo_px
+        self._targets, self._loading, self._views = targets, loading, views
+        self._embeddings, self._halo_px = embeddings, 0 if embeddings else halo_px
         self._datasets = {
             side: self._dataset(side) for side in split._fields if getattr(split, side)
         }
@@ -70,9 +99,12 @@ class TissueDataModule(pl.LightningDataModule):
         return self.store.class_pixels(self.split.train)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled tiles; the order follows seed and epoch."""
-        data = self._datasets["train"]
-        return self._loader(data, EpochShuffle(data, self._loading.seed))
+        """Shuffled tiles, each in one of its views; both follow seed and epoch."""
+        data, seed = self._datasets["train"], self._loading.seed
+        order: EpochOrder = EpochShuffle(data, seed)
+        if self._loading.shuffle == "shard":
+            order = ShardShuffle(self._shards(data), seed)
+        return self._loader(data, DrawnViews(order, self._views, seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every pixel of the validation tissues once."""
@@ -81,6 +113,18 @@ class TissueDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Every pixel of the test tissues once."""
         return self._loader(self._datasets["test"])
+
+    def one_tile(self) -> Batch:
+        """The first training tile, as a batch."""
+        batch = collate([self._datasets["train"][0]])
+        features = self._features(self._datasets["train"])
+        return features(batch) if features else batch
+
+    def describe_features(self) -> str:
+        """Where features come from."""
+        if self._embeddings is None:
+            return "encoded online"
+        return f"stored in {self._embeddings.store.path}"
 
     def describe_scaling(self) -> list[str]:
         """What there is to say of SP channels: whose moments scale them, and which are left out."""
@@ -110,11 +154,30 @@ class TissueDataModule(pl.LightningDataModule):
             self._loading.train_edge if training else self._loading.eval_edge,
             owned_only=not training,
             halo_px=self._halo_px,
+            views=self._views if training else PLAIN,
         )
 
-    def _loader(self, data: TileDataset, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:
+    def _features(self, data: TileDataset) -> StoredFeatures | None:
+        """What adds stored features to the batches of a dataset."""
+        if self._embeddings is None:
+            return None
+        store, edges = self._embeddings
+        entries = [self.store.entry(tissue) for tissue in data.tissues]
+        covers = [TileCover(e.height, e.width, self._loading.tile_px, edges) for e in entries]
+        return StoredFeatures(store, covers, data.tissues, self._loading.pin_memory)
+
+    def _shards(self, data: TileDataset) -> np.ndarray:
+        """In which shard each tile lies: of the features where they are stored, else of the images."""
+        tissues, origins = data.places()
+        if features := self._features(data):
+            return features.shards(tissues, origins)
+        sides = [self.store.shard_px(tissue) for tissue in data.tissues]
+        rows, columns = (origins // np.array(sides)[tissues]).T
+        return tissues.astype(np.int64) << 40 | rows << 20 | columns
+
+    def _loader(self, data: TileDataset, sampler: DrawnViews | None = None) -> DataLoader[Batch]:
         workers = self._loading.num_workers
-        return DataLoader(
+        return PrefetchLoader(
             data,
             batch_size=self._loading.batch_size,
             sampler=sampler,
@@ -122,6 +185,8 @@ class TissueDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=self._loading.pin_memory,
             collate_fn=collate,
+            depth=self._loading.prefetch,
+            finish=self._features(data),
         )
 
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from tissueseg.contracts import IGNORE, Batch
+from tissueseg.data.images import TileImages
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.targets import Targets
 from tissueseg.data.tiles import Tile, TileGrid
+from tissueseg.data.views import View, Views
 from tissueseg.errors import SplitError
 from tissueseg.store.layout import CLASSES, INSTANCES
 from tissueseg.store.planes import Window
 from tissueseg.store.tissues import TissueStore
+
+PLAIN = Views()
+"""Tiles as they stand, and nothing else."""
+
+
+class Pick(NamedTuple):
+    """What a sampler may ask for instead of an item: one of its views."""
+
+    item: int
+    view: int
 
 
 class TileDataset(Dataset[Batch]):
@@ -32,6 +45,7 @@ class TileDataset(Dataset[Batch]):
         edge: edge policy of `TileGrid`.
         owned_only: hide classes and labels that another tile owns, so that every pixel counts once.
         halo_px: how far images reach beyond the tile on each side, for the encoder's sake.
+        views: which copies of a tile there are; item `i` is its view 0, `Pick(i, view)` any of them.
 
     Raises:
         SplitError: no tile fits into any tissue.
@@ -47,16 +61,16 @@ class TileDataset(Dataset[Batch]):
         edge: str,
         owned_only: bool = False,
         halo_px: int = 0,
+        views: Views = PLAIN,
     ) -> None:
-        self.tissues = tuple(tissues)
-        self._store, self._normaliser, self._targets = store, normaliser, targets
-        self._tile_px, self._owned_only, self._halo_px = tile_px, owned_only, halo_px
+        self.tissues, self.views = tuple(tissues), views
+        self._store, self._targets = store, targets
+        self._tile_px, self._owned_only = tile_px, owned_only
         store.check_arrays(tissues, normaliser.modality)
         entries = [store.entry(tissue) for tissue in tissues]
         self._grids = [TileGrid(e.height, e.width, tile_px, edge) for e in entries]
         self._ends = np.cumsum([len(grid) for grid in self._grids])
-        self._clips = {tissue: normaliser.clips(store, tissue) for tissue in tissues}
-        self._present = {tissue: self._with_signal(clips) for tissue, clips in self._clips.items()}
+        self._images = TileImages(store, tissues, normaliser, tile_px, halo_px)
         if not len(self):
             raise SplitError(
                 f"no tile of {tile_px} px fits into {list(self.tissues)[:5]} with edge={edge}: choose a "
@@ -72,44 +86,49 @@ class TileDataset(Dataset[Batch]):
         before = int(self._ends[tissue - 1]) if tissue else 0
         return tissue, self._grids[tissue][index - before]
 
-    def __getitem__(self, index: int) -> Batch:
-        tissue, tile = self.tile(index)
-        name = self.tissues[tissue]
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where every item lies: (n,) tissue indices, and (n, 2) rows and columns of first pixels."""
+        tissues = np.repeat(np.arange(len(self._grids)), np.diff(self._ends, prepend=0))
+        corners = [
+            np.stack(np.meshgrid(*grid.starts, indexing="ij"), -1).reshape(-1, 2)
+            for grid in self._grids
+        ]
+        return tissues, np.concatenate(corners)
+
+    def __getitem__(self, index: int | Pick) -> Batch:
+        item, number = index if isinstance(index, Pick) else (index, 0)
+        tissue, tile = self.tile(item)
+        name, origin = self.tissues[tissue], (tile.rows.start, tile.columns.start)
+        view = self.views.view(number, name, origin)
+        image, present = self._images.read(name, origin, view)
         labels, classes = (self._read(name, array, tile) for array in (INSTANCES, CLASSES))
-        targets = self._targets(labels, classes)  # before padding, whose 0 is no background
         if self._owned_only:
-            classes, labels = _keep_owned(classes, tile, IGNORE), _keep_owned(labels, tile, 0)
+            shown = _keep_owned(classes, tile, IGNORE), _keep_owned(labels, tile, 0)
+        else:
+            shown = classes, labels
+        seen = [view.turned(self._filled(p, f)) for p, f in zip(shown, (IGNORE, 0), strict=True)]
+        targets = self._targets_of(labels, classes, view)
         return Batch(
-            torch.from_numpy(self._image(name, tile)),
-            torch.from_numpy(self._present[name]),
-            torch.from_numpy(self._filled(classes.astype(np.int64), IGNORE)),
-            torch.from_numpy(self._filled(labels, 0)),
-            {head: torch.from_numpy(self._filled(made, 0)) for head, made in targets.items()},
+            torch.from_numpy(image),
+            torch.from_numpy(present),
+            torch.from_numpy(seen[0].astype(np.int64)),
+            torch.from_numpy(seen[1]),
+            {head: torch.from_numpy(made) for head, made in targets.items()},
             torch.tensor(tissue),
-            torch.tensor([tile.rows.start, tile.columns.start]),
+            torch.tensor(origin),
+            torch.tensor(number),
         )
 
-    def _image(self, tissue: str, tile: Tile) -> np.ndarray:
-        """Normalised channels of a tile and its halo, mirrored where they reach beyond the tissue."""
-        parts = []
-        for kind in self._normaliser.modality.images:
-            raw = self._mirrored(tissue, kind, tile)
-            clips = self._clips[tissue]
-            parts.append(
-                self._normaliser.he(raw) if kind == "he" else self._normaliser.sp(raw, clips)
-            )
-        return np.concatenate(parts)
+    def _targets_of(
+        self, labels: np.ndarray, classes: np.ndarray, view: View
+    ) -> dict[str, np.ndarray]:
+        """Of the turned labels, not turned themselves: directions in them would be wrong.
 
-    def _mirrored(self, tissue: str, array: str, tile: Tile) -> np.ndarray:
-        entry, side = self._store.entry(tissue), self._tile_px + 2 * self._halo_px
-        rows = _mirror(tile.rows.start - self._halo_px, side, entry.height)
-        columns = _mirror(tile.columns.start - self._halo_px, side, entry.width)
-        y, x = int(rows.min()), int(columns.min())
-        window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
-        part = self._store.read(tissue, array, window)
-        if part.shape[-2:] == (side, side):  # inside the tissue
-            return part
-        return part[:, (rows - y)[:, None], columns - x]
+        Made of what lies inside the tissue; beyond it they are 0, which would be background in labels.
+        """
+        made = self._targets(view.turned(labels), view.turned(classes))
+        inside = view.turned(self._filled(np.ones(labels.shape, bool), 0))
+        return made if inside.all() else {head: _placed(t, inside) for head, t in made.items()}
 
     def _read(self, tissue: str, array: str, tile: Tile) -> np.ndarray:
         """The part of a tile that lies inside the tissue."""
@@ -124,16 +143,12 @@ class TileDataset(Dataset[Batch]):
         beyond = [*leading, *((0, self._tile_px - length) for length in part.shape[-2:])]
         return np.pad(part, beyond, constant_values=fill)
 
-    def _with_signal(self, clips: np.ndarray) -> np.ndarray:
-        """(C,) bool over the image's channels, H&E first."""
-        he = "he" in self._normaliser.modality.images
-        return np.concatenate([np.ones(3 if he else 0, bool), ~np.isnan(clips)])
 
-
-def _mirror(start: int, side: int, length: int) -> np.ndarray:
-    """Pixels of a tissue that stand for `start` … `start + side`; its edges are mirrors."""
-    folded = np.arange(start, start + side) % (2 * length)
-    return np.minimum(folded, 2 * length - 1 - folded)
+def _placed(target: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """A target (c, h, w) where a tile shows tissue, 0 elsewhere."""
+    whole = np.zeros((len(target), *inside.shape), target.dtype)
+    whole[:, inside] = target.reshape(len(target), -1)
+    return whole
 
 
 def _keep_owned(plane: np.ndarray, tile: Tile, fill: int) -> np.ndarray:
@@ -149,6 +164,6 @@ def collate(items: Sequence[Batch]) -> Batch:
     targets = {head: torch.stack([i.targets[head] for i in items]) for head in items[0].targets}
     stacked = {
         name: torch.stack([getattr(item, name) for item in items])
-        for name in ("image", "present", "classes", "labels", "tissue", "origin")
+        for name in ("image", "present", "classes", "labels", "tissue", "origin", "view")
     }
     return Batch(targets=targets, **stacked)

@@ -6,7 +6,10 @@ exactly one tile, so sums over tiles (metrics, whole-tissue maps) count it once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
+
+import numpy as np
 
 from tissueseg.errors import ConfigError
 
@@ -56,6 +59,13 @@ class TileGrid:
         row, column = divmod(index, self.columns)
         return Tile(self._span(row, self._lengths[0]), self._span(column, self._lengths[1]))
 
+    @property
+    def starts(self) -> tuple[list[int], list[int]]:
+        """First rows and first columns of its tiles."""
+        counts = zip((self.rows, self.columns), self._lengths, strict=True)
+        rows, columns = ([self._span(i, length).start for i in range(n)] for n, length in counts)
+        return rows, columns
+
     def _count(self, length: int) -> int:
         whole, rest = divmod(length, self.tile_px)
         return whole + (rest > 0 and self._edge != "drop")
@@ -65,3 +75,36 @@ class TileGrid:
         stop = min(start + self.tile_px, length)
         moved = max(length - self.tile_px, 0) if self._edge == "shift" else start
         return Span(min(start, moved), start, stop)
+
+
+class TileCover:
+    """The distinct tiles of several grids over one tissue, numbered row by row.
+
+    Training and evaluation may cut the same tissue by other edge policies; where these agree, a tile
+    is the same.
+
+    Args:
+        height, width: of the tissue, in pixels.
+        tile_px: side of a tile.
+        edges: edge policies of `TileGrid`.
+    """
+
+    def __init__(self, height: int, width: int, tile_px: int, edges: Collection[str]) -> None:
+        starts = [TileGrid(height, width, tile_px, edge).starts for edge in edges]
+        self._rows, self._columns = (
+            np.array(sorted(set().union(*axis))) for axis in zip(*starts, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows) * len(self._columns)
+
+    def origin(self, index: int) -> tuple[int, int]:
+        """Row and column of a tile's first pixel."""
+        row, column = divmod(index, len(self._columns))
+        return int(self._rows[row]), int(self._columns[column])
+
+    def index(self, origins: np.ndarray) -> np.ndarray:
+        """Numbers of tiles, given their origins (n, 2), which must be among them."""
+        rows = np.searchsorted(self._rows, origins[:, 0])
+        columns = np.searchsorted(self._columns, origins[:, 1])
+        return rows * len(self._columns) + columns

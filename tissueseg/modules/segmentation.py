@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tissueseg.contracts import Batch, Features, Outputs
+from tissueseg.contracts import Batch, EncoderSpec, Features, Outputs
+from tissueseg.data.features import as_encoded
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import FeatureOverflowError
+from tissueseg.errors import FeatureOverflowError, SpecMismatchError
 from tissueseg.losses.weighted_sum import LossValue, WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion, SemanticScores, semantic_scores
 
@@ -22,10 +23,11 @@ _FROZEN = "encoder."
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains a decoder on a frozen encoder.
+    """Trains a decoder on a frozen encoder, or on features that it left behind.
 
     Args:
-        encoder: frozen; left out of checkpoints.
+        spec: of the encoder.
+        encoder: frozen; left out of checkpoints. None: batches bring features along.
         decoder: maps features to one map of logits per head.
         loss: weighted sum of named terms.
         metrics: `val` and `test` -> confusion counts pooled over that side's tissues.
@@ -37,7 +39,8 @@ class SegmentationModule(pl.LightningModule):
 
     def __init__(
         self,
-        encoder: Encoder,
+        spec: EncoderSpec,
+        encoder: Encoder | None,
         decoder: nn.Module,
         loss: WeightedSum,
         metrics: Mapping[str, PooledConfusion],
@@ -47,7 +50,7 @@ class SegmentationModule(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler],
     ) -> None:
         super().__init__()
-        self.encoder, self.loss = encoder, loss
+        self.spec, self.encoder, self.loss = spec, encoder, loss
         # Convolutions run 1.2 to 1.4 times faster in this layout, on CPU and tensor cores alike.
         self.decoder = decoder.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.metrics = nn.ModuleDict(metrics)  # registered, so that the counts move with the module
@@ -64,11 +67,16 @@ class SegmentationModule(pl.LightningModule):
         Returns:
             Head name -> (B, c, H, W).
         """
+        if self.encoder is None:
+            raise SpecMismatchError(
+                f"encoder={self.spec.name} was not built: its features are stored. Use features=online."
+            )
         return self.decoder(self.encoder(image, present))
 
     def describe(self) -> list[str]:
         """Where the weights of encoder and decoder come from, a line each."""
-        return [*self.encoder.describe(), *self.decoder.describe()]  # pyright: ignore[reportCallIssue]
+        encoder = [] if self.encoder is None else self.encoder.describe()
+        return [*encoder, *self.decoder.describe()]  # pyright: ignore[reportCallIssue]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
@@ -120,8 +128,15 @@ class SegmentationModule(pl.LightningModule):
         assert isinstance(metric, PooledConfusion)
         return metric
 
+    def features(self, batch: Batch) -> Features:
+        """Those that came with the batch, else the encoder's."""
+        if batch.features is not None:
+            return as_encoded(batch)
+        assert self.encoder is not None
+        return self.encoder(batch.image, batch.present)
+
     def _step(self, batch: Batch, stage: str) -> tuple[LossValue, Outputs]:
-        features = self.encoder(batch.image, batch.present)
+        features = self.features(batch)
         self._refuse_overflow(features, batch, stage)
         outputs = self.decoder(features)
         loss = self.loss(outputs, batch)
@@ -142,7 +157,7 @@ class SegmentationModule(pl.LightningModule):
         tissue = self._tissues[stage][int(batch.tissue[first])]
         y, x = batch.origin[first].tolist()
         raise FeatureOverflowError(
-            f"encoder={self.encoder.spec.name} gave features that are not finite for tissue {tissue}, "
+            f"encoder={self.spec.name} gave features that are not finite for tissue {tissue}, "
             f"tile at row {y}, column {x}: its numbers outgrow {features.levels[-1].dtype}. Use "
             "trainer.precision=bf16-mixed or 32-true; if they do not help, look at that tile."
         )

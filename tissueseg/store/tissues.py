@@ -6,10 +6,9 @@ Windows, never whole tissues, through handles opened once per process.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -19,15 +18,13 @@ from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataEr
 from tissueseg.store import layout
 from tissueseg.store.checks import is_plain_name
 from tissueseg.store.planes import Window
+from tissueseg.store.recent import Recent
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
 _KEPT_ATTRIBUTES = 1024  # of tissues; those of a panel of fifty take 75 kB
 _NO_METADATA = (OSError, ValueError, KeyError, AttributeError)
 _NO_PIXELS = (OSError, ValueError, RuntimeError)
 """What zarr and its codecs raise where something is gone or damaged."""
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class TissueEntry(NamedTuple):
@@ -122,8 +119,15 @@ class TissueStore:
 
     def windows(self, tissue: str) -> Iterator[Window]:
         """The windows a tissue was written by: each a shard of every array."""
-        shape = self.entry(tissue)[2:4]
-        return layout.windows(shape, layout.shard_px(len(self.panel), shape))
+        return layout.windows(self.entry(tissue)[2:4], self.shard_px(tissue))
+
+    def shard_px(self, tissue: str) -> tuple[int, int]:
+        """Height and width of a tissue's shards."""
+        return layout.shard_px(len(self.panel), self.entry(tissue)[2:4])
+
+    def image_digests(self, tissue: str, modality: Modality) -> dict[str, str]:
+        """Image -> digest of its pixels, of the images a modality uses."""
+        return {kind: self.attributes(tissue)["digests"][kind] for kind in modality.images}
 
     def read(self, tissue: str, array: str, window: Window) -> np.ndarray:
         """Read a window that lies inside the tissue.
@@ -190,32 +194,15 @@ class TissueStore:
         self._pid, self._open = os.getpid(), _Opened()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pid": -1, "_open": _Opened()}
-
-
-class _Recent(Generic[Key, Value]):
-    """The values used last."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[Key, Value] = OrderedDict()
-
-    def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value of a key, made when it is not there."""
-        if key not in self._values:
-            self._values[key] = make()
-            if len(self._values) > self._most:
-                self._values.popitem(last=False)
-        self._values.move_to_end(key)
-        return self._values[key]
+        return self.__dict__ | {"_pid": -1, "_open": None}
 
 
 class _Opened:
     """What a process has opened of a store."""
 
     def __init__(self) -> None:
-        self.handles: _Recent[tuple[str, str], zarr.Array] = _Recent(_OPEN_HANDLES)
-        self.attributes: _Recent[str, dict[str, Any]] = _Recent(_KEPT_ATTRIBUTES)
+        self.handles: Recent[tuple[str, str], zarr.Array] = Recent(_OPEN_HANDLES)
+        self.attributes: Recent[str, dict[str, Any]] = Recent(_KEPT_ATTRIBUTES)
 
 
 def _one_line(error: BaseException) -> str:

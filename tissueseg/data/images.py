@@ -1,0 +1,108 @@
+"""What networks see of a tile: its channels, normalised, with a halo, in one of its views.
+
+One way for all: training reads tiles through it, and so does the encoding of features that are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tissueseg.data.normalise import Normaliser
+from tissueseg.data.views import View
+from tissueseg.store.planes import Window
+from tissueseg.store.tissues import TissueStore
+
+
+class TileImages:
+    """Reads tiles of a store's tissues; images are mirrored beyond a tissue's edge.
+
+    Args:
+        store: where they are read from.
+        tissues: names of those that will be read.
+        normaliser: fitted on the training tissues.
+        tile_px: side of a tile.
+        halo_px: how far images reach beyond the tile on each side, for the encoder's sake.
+    """
+
+    def __init__(
+        self,
+        store: TissueStore,
+        tissues: Sequence[str],
+        normaliser: Normaliser,
+        tile_px: int,
+        halo_px: int = 0,
+    ) -> None:
+        self._store, self._normaliser = store, normaliser
+        self._halo_px, self._side_px = halo_px, tile_px + 2 * halo_px
+        self._clips = {tissue: normaliser.clips(store, tissue) for tissue in tissues}
+
+    def read(
+        self, tissue: str, origin: tuple[int, int], view: View
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One view of a tile.
+
+        Args:
+            tissue: its name.
+            origin: row and column of the tile's first pixel.
+            view: which copy of the tile.
+
+        Returns:
+            (C, H, W) float32, and (C,) bool: channels with signal. H&E comes first.
+        """
+        return next(self.views(tissue, origin, [view]))
+
+    def views(
+        self, tissue: str, origin: tuple[int, int], views: Sequence[View]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Several views of a tile, which is read once; as `read` returns them."""
+        kinds = self._normaliser.modality.images
+        raw = {kind: self._mirrored(tissue, kind, origin) for kind in kinds}
+        whole = [self._scaled(tissue, kind, pixels) for kind, pixels in raw.items()]
+        for view in views:
+            parts = [
+                self._altered(view, tissue, kind, raw[kind], scaled)
+                for kind, scaled in zip(kinds, whole, strict=True)
+            ]
+            image, present = (
+                parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+            )
+            yield view.turned(image), present
+
+    def _scaled(self, tissue: str, kind: str, raw: np.ndarray) -> np.ndarray:
+        if kind == "he":
+            return self._normaliser.he(raw)
+        return self._normaliser.sp(raw, self._clips[tissue])
+
+    def _altered(
+        self, view: View, tissue: str, kind: str, raw: np.ndarray, scaled: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """An image as a view shows it, before it is turned, and which channels it has."""
+        if kind == "he":
+            stained = view.stained(raw)
+            image = scaled if stained is raw else self._normaliser.he(stained)
+            return image, np.ones(len(raw), bool)
+        present = ~np.isnan(self._clips[tissue])
+        kept = view.kept(present)
+        if not np.array_equal(kept, present):
+            scaled = scaled.copy()
+            scaled[~kept] = 0
+        return scaled, kept
+
+    def _mirrored(self, tissue: str, array: str, origin: tuple[int, int]) -> np.ndarray:
+        entry, side = self._store.entry(tissue), self._side_px
+        rows = _mirror(origin[0] - self._halo_px, side, entry.height)
+        columns = _mirror(origin[1] - self._halo_px, side, entry.width)
+        y, x = int(rows.min()), int(columns.min())
+        window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
+        part = self._store.read(tissue, array, window)
+        if part.shape[-2:] == (side, side):  # inside the tissue
+            return part
+        return part[:, (rows - y)[:, None], columns - x]
+
+
+def _mirror(start: int, side: int, length: int) -> np.ndarray:
+    """Pixels of a tissue that stand for `start` … `start + side`; its edges are mirrors."""
+    folded = np.arange(start, start + side) % (2 * length)
+    return np.minimum(folded, 2 * length - 1 - folded)

@@ -1,0 +1,267 @@
+"""`python -m tissueseg.embed …`: features of every tissue, encoded once, where `train` finds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from tissueseg.command import USER_ERROR, one_line, plain, run_command
+from tissueseg.errors import ConfigError, SpecMismatchError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tissueseg.data.normalise import Normaliser
+    from tissueseg.encoders.base import Encoder
+    from tissueseg.modules.embedding import Outcome, Tissue
+    from tissueseg.store.embedding_writer import EmbeddingWriter
+    from tissueseg.store.embeddings import EmbeddingStore
+    from tissueseg.store.tissues import TissueStore
+
+ON_ERROR = ("stop", "skip")
+
+
+def embed(config: DictConfig) -> None:
+    """Encode what is missing, here or on as many devices as were asked for."""
+    from tissueseg import preflight
+
+    preflight.check(config)
+    preflight.check_machine(config)
+    _check(config)
+    devices = _devices(config)
+    if len(devices) > 1:
+        sys.exit(_share(devices))
+    failed = _encode(config, devices[0], Console())
+    if failed:
+        sys.exit(USER_ERROR)
+
+
+def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
+    """Encode on one device; whether a tissue had to be left out."""
+    from tissueseg import assembly
+    from tissueseg.contracts import check_tiles
+    from tissueseg.data.datamodule import data_spec
+    from tissueseg.data.images import TileImages
+    from tissueseg.data.normalise import Normaliser
+    from tissueseg.data.views import Views
+    from tissueseg.features import build_encoder
+    from tissueseg.modules.embedding import Embedder
+    from tissueseg.preflight import modality_of
+    from tissueseg.store.embedding_writer import EmbeddingWriter
+
+    store, modality = assembly.open_store(config, console), modality_of(config)
+    store.require(modality)
+    split, tile_px = assembly.open_split(config, store), config.data.tile_px
+    encoder = build_encoder(config, data_spec(store, modality, tile_px))
+    check_tiles(encoder.spec, tile_px, store.mpp)
+    normaliser = Normaliser.fit(store, split.train, modality, encoder.spec.normalisation)
+    tissues = _tissues(config, store, sorted(t for side in split for t in side))
+    stored = _open_store(config, store, encoder, normaliser)
+    console.print(f"features: {stored.path}", highlight=False, soft_wrap=True)
+    for line in encoder.describe():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    images = TileImages(store, [t.name for t in tissues], normaliser, tile_px, encoder.spec.halo_px)
+    with (
+        EmbeddingWriter(stored, config.embeddings.codec) as writer,
+        Progress(console, sum(len(t.cover) for t in tissues)) as progress,
+    ):
+        embedder = Embedder(
+            encoder,
+            images,
+            Views(**plain(config.views)),
+            writer,
+            device=device,
+            autocast=_autocast(config.trainer.precision),
+            batch_size=config.data.batch_size,
+            threads=config.threads or min(os.cpu_count() or 1, 8),
+            tell=progress.tell,
+        )
+        outcome = embedder.run(tissues, skip_failed=config.on_error == "skip")
+    _report(outcome, progress, writer, console)
+    return bool(outcome.failed)
+
+
+def _check(config: DictConfig) -> None:
+    if config.on_error not in ON_ERROR:
+        raise ConfigError(f"on_error={config.on_error}, wanted {' or '.join(ON_ERROR)}.")
+    if config.threads is not None and not (isinstance(config.threads, int) and config.threads > 0):
+        raise ConfigError(f"threads={config.threads}, wanted a whole number above 0, or null.")
+    if "://" in str(config.embeddings.path or ""):
+        raise ConfigError(
+            f"embeddings.path={config.embeddings.path}: embed writes to a local folder. Copy the store "
+            "there when it is complete."
+        )
+
+
+def _tissues(config: DictConfig, store: TissueStore, names: Sequence[str]) -> list[Tissue]:
+    from tissueseg.data.tiles import TileCover
+    from tissueseg.modules.embedding import Tissue
+    from tissueseg.preflight import modality_of
+
+    edges, modality = {config.data.train_edge, config.data.eval_edge}, modality_of(config)
+    entries = [store.entry(name) for name in names]
+    covers = [TileCover(e.height, e.width, config.data.tile_px, edges) for e in entries]
+    return [
+        Tissue(name, cover, store.image_digests(name, modality))
+        for name, cover in zip(names, covers, strict=True)
+        if len(cover)
+    ]
+
+
+def _open_store(
+    config: DictConfig, store: TissueStore, encoder: Encoder, normaliser: Normaliser
+) -> EmbeddingStore:
+    """The store that holds just what this command would encode; made if it is not there."""
+    from tissueseg.features import SUFFIX, features_folder, store_name, wanted_fields
+    from tissueseg.reporting.runs import environment
+    from tissueseg.store.embedding_writer import Grid, create_store
+    from tissueseg.store.fingerprint import fingerprint
+
+    spec, tokens = encoder.spec, config.data.tile_px // encoder.stride_px
+    if len(set(spec.channels)) > 1:
+        raise SpecMismatchError(
+            f"encoder={spec.name} has levels of {list(spec.channels)} channels, wanted equal ones: its "
+            "features cannot be stored. Train with features=online."
+        )
+    fields, folder = wanted_fields(config, store, normaliser), Path(features_folder(config, store))
+    named = folder.name.endswith(SUFFIX)
+    path = folder if named else folder / store_name(spec, config, fingerprint(fields))
+    made = {"store": str(store.path.resolve()), "by": environment()}
+    grid = Grid(len(spec.channels), tokens, tokens, spec.channels[0])
+    return create_store(path, fields, spec, grid, made)
+
+
+def _autocast(precision: str) -> torch.dtype | None:
+    """As Lightning computes with that precision."""
+    import torch
+
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def _devices(config: DictConfig) -> list[torch.device]:
+    """What `trainer.devices` asks for; in a cluster's job step, each task takes its own."""
+    import torch
+
+    asked = config.trainer.devices
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return [torch.device("cpu")] * (asked if isinstance(asked, int) and asked > 0 else 1)
+    there = torch.cuda.device_count()
+    if OmegaConf.is_list(asked):
+        numbers = list(asked)
+    elif asked in (-1, "auto"):
+        numbers = list(range(there))
+    else:
+        first = int(os.environ.get("SLURM_LOCALID", 0)) % there if asked == 1 else 0
+        numbers = list(range(first, first + int(asked)))
+    if not numbers or not all(isinstance(n, int) and 0 <= n < there for n in numbers):
+        raise ConfigError(f"trainer.devices={asked}, but this machine has {there} CUDA devices.")
+    return [torch.device("cuda", number) for number in numbers]
+
+
+def _share(devices: Sequence[torch.device]) -> int:
+    """One process per device, each taking tissues that no other is at; the worst exit code."""
+    threads = str(max((os.cpu_count() or 1) // len(devices), 1))
+    words = [w for w in sys.argv[1:] if not w.startswith("trainer.devices=")]
+    workers = []
+    for device in devices:
+        one = "1" if device.type == "cpu" else f"[{device.index}]"
+        command = [sys.executable, "-m", "tissueseg.embed", *words, f"trainer.devices={one}"]
+        environment = {"OMP_NUM_THREADS": threads} | os.environ
+        workers.append(subprocess.Popen(command, env=environment))  # noqa: S603 - our own words
+    try:
+        return max(worker.wait() for worker in workers)
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.wait()
+        raise
+
+
+def _report(
+    outcome: Outcome, progress: Progress, writer: EmbeddingWriter, console: Console
+) -> None:
+    written = writer.written
+    if outcome.encoded:
+        rate = written.bytes / max(written.seconds, 1e-9) / 1e9
+        console.print(
+            f"encoded {len(outcome.encoded)} tissues in {progress.seconds:.1f} s: "
+            f"{progress.rate:.1f} tiles/s, {written.bytes / 1e9:.2f} GB written at {rate:.2f} GB/s",
+            highlight=False,
+        )
+    for names, what in (
+        (outcome.kept, "complete already"),
+        (outcome.elsewhere, "other workers are at, not waited for"),
+    ):
+        if names:
+            console.print(f"{len(names)} tissues {what}", highlight=False)
+    for error in outcome.failed.values():
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    if outcome.failed:
+        print(f"error: {len(outcome.failed)} tissues have no features.", file=sys.stderr)
+
+
+class Progress:
+    """Tiles per second and the time that is left: a bar on a terminal, else a line for every tissue.
+
+    Args:
+        console: where it goes.
+        tiles: to be encoded, or there already.
+    """
+
+    def __init__(self, console: Console, tiles: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} tiles/s"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task("encoding", total=tiles, rate="")
+        self._console, self._tissue = console, ""
+        self._left, self._done, self._began = tiles, 0, time.monotonic()
+
+    def tell(self, tissue: str, tiles: int, encoded: bool) -> None:
+        """Take note of tiles of a tissue."""
+        self._left -= tiles
+        self._done += tiles if encoded else 0
+        if tissue != self._tissue and encoded and not self._console.is_terminal:
+            self._console.print(f"encoding {tissue}{self._outlook()}", highlight=False)
+        self._tissue = tissue
+        self._bar.update(self._task, advance=tiles, description=tissue, rate=f"{self.rate:.1f}")
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    @property
+    def rate(self) -> float:
+        """Tiles encoded per second."""
+        return self._done / max(self.seconds, 1e-9)
+
+    def _outlook(self) -> str:
+        if not self._done or not self._tissue:
+            return ""
+        return f" ({self.rate:.1f} tiles/s, {self._left / self.rate:.0f} s to go)"
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+if __name__ == "__main__":
+    run_command("embed", embed)

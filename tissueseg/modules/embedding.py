@@ -1,0 +1,248 @@
+"""Encoding tissues for good: tiles are read ahead, encoded, and written while the next are encoded.
+
+A block of features, one shard, is filled while the one before it is written; a tissue appears in the
+store when all its blocks are there, and finite.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tissueseg.data.features import TORCH_DTYPES, array_of
+from tissueseg.data.images import TileImages
+from tissueseg.data.tiles import TileCover
+from tissueseg.data.views import Views
+from tissueseg.encoders.base import Encoder
+from tissueseg.errors import FeatureOverflowError, StoreWriteError, TissuesegError
+from tissueseg.store.embedding_writer import Attempt, EmbeddingWriter
+from tissueseg.store.embeddings import State
+
+_BLOCKS = 2  # one is filled, one is written
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class Tissue(NamedTuple):
+    """What is to be encoded."""
+
+    name: str
+    cover: TileCover
+    digests: dict[str, str]  # image -> digest of its pixels
+
+
+@dataclass
+class Outcome:
+    """What became of the tissues."""
+
+    encoded: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)  # complete before
+    elsewhere: list[str] = field(default_factory=list)  # other workers are at them
+    failed: dict[str, TissuesegError] = field(default_factory=dict)
+
+
+class Embedder:
+    """Encodes tissues of one store into another.
+
+    Args:
+        encoder: frozen; moved to `device`.
+        images: of all tissues, with the encoder's halo.
+        views: copies of every tile, in the order they are stored.
+        writer: of the store of features.
+        device: that computes.
+        autocast: number type of the encoder's matrix products; None: float32.
+        batch_size: tiles and views encoded at a time.
+        threads: that read tiles.
+        tell: called with a tissue's name, a number of tiles, and whether they were encoded just now
+            or are there already.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        images: TileImages,
+        views: Views,
+        writer: EmbeddingWriter,
+        *,
+        device: torch.device,
+        autocast: torch.dtype | None,
+        batch_size: int,
+        threads: int,
+        tell: Callable[[str, int, bool], None],
+    ) -> None:
+        self._encoder, self._images, self._views = encoder.to(device), images, views
+        self._writer, self._device, self._autocast = writer, device, autocast
+        self._batch_size, self._threads, self._tell = batch_size, threads, tell
+        self._dtype = TORCH_DTYPES[writer.store.dtype]
+        self._blocks: list[Tensor] = []
+
+    def run(self, tissues: Sequence[Tissue], skip_failed: bool) -> Outcome:
+        """Encode what is missing and no other worker is at.
+
+        Args:
+            tissues: in the order they are tried.
+            skip_failed: go on after a tissue that cannot be encoded; else its error is raised.
+        """
+        outcome, publishing = Outcome(), deque[_Publishing]()
+        with ThreadPoolExecutor(self._threads, "read tiles") as readers:
+            try:
+                for tissue in tissues:
+                    if attempt := self._begin(tissue, outcome):
+                        self._try(tissue, attempt, readers, outcome, publishing, skip_failed)
+                    _settle(publishing, outcome, most=1)
+                _settle(publishing, outcome, most=0)
+            finally:
+                for left in publishing:
+                    left.attempt.discard()
+        return outcome
+
+    def _begin(self, tissue: Tissue, outcome: Outcome) -> Attempt | None:
+        """Claim a tissue, if there is anything to do."""
+        store = self._writer.store
+        attempt = None
+        if store.state(tissue.name, tissue.digests) != State.COMPLETE:
+            attempt = self._writer.begin(tissue.name, len(tissue.cover))
+            if attempt is None:
+                outcome.elsewhere.append(tissue.name)
+                return None
+            if store.state(tissue.name, tissue.digests) != State.COMPLETE:
+                return attempt
+            attempt.discard()  # completed by another worker since we looked
+        outcome.kept.append(tissue.name)
+        self._tell(tissue.name, len(tissue.cover), False)
+        return None
+
+    def _try(
+        self,
+        tissue: Tissue,
+        attempt: Attempt,
+        readers: ThreadPoolExecutor,
+        outcome: Outcome,
+        publishing: deque[_Publishing],
+        skip_failed: bool,
+    ) -> None:
+        try:
+            self._encode(tissue, attempt, readers)
+        except TissuesegError as error:
+            attempt.discard()
+            if not skip_failed or isinstance(error, StoreWriteError):
+                raise
+            outcome.failed[tissue.name] = error
+            return
+        except BaseException:
+            attempt.discard()
+            raise
+        publishing.append(_Publishing(tissue.name, attempt, attempt.publish(tissue.digests)))
+
+    def _encode(self, tissue: Tissue, attempt: Attempt, readers: ThreadPoolExecutor) -> None:
+        """Fill blocks, and hand them over as they are full."""
+        shape = self._writer.block_shape(len(tissue.cover))
+        blocks = self._make_blocks(shape)
+        written: deque[Future[None]] = deque(maxlen=_BLOCKS)
+        ahead = self._threads + -(-self._batch_size // len(self._views))
+        pairs = _ahead(readers, self._read, _tiles(tissue), ahead)
+        for number, first in enumerate(range(0, len(tissue.cover), shape[0])):
+            block = blocks[number % _BLOCKS]
+            if len(written) == _BLOCKS:
+                written[0].result()
+            count = min(shape[0], len(tissue.cover) - first)
+            finite = self._fill(block[:count].flatten(0, 1), pairs, tissue, count)
+            self._refuse_overflow(finite, tissue, first)
+            written.append(attempt.put(number, array_of(block[:count])))
+        for job in written:
+            job.result()
+
+    def _fill(self, block: Tensor, pairs: Iterator[_Read], tissue: Tissue, tiles: int) -> Tensor:
+        """Encode so many tiles in all views into a block; which of these features are finite."""
+        flags, done, views = [], 0, len(self._views)
+        images = (image for read in islice(pairs, tiles) for image in read)
+        while batch := list(islice(images, self._batch_size)):
+            image = torch.from_numpy(np.stack([image for image, _ in batch]))
+            present = torch.from_numpy(np.stack([present for _, present in batch]))
+            features = self._features(image, present)
+            flags.append(features.isfinite().flatten(1).all(1))
+            block[done : done + len(batch)].copy_(features, non_blocking=True)
+            self._tell(tissue.name, (done + len(batch)) // views - done // views, True)
+            done += len(batch)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return torch.cat(flags).cpu()
+
+    def _features(self, image: Tensor, present: Tensor) -> Tensor:
+        """(B, level, h, w, D) in the number type that is stored."""
+        if self._device.type == "cuda":
+            image, present = (
+                part.pin_memory().to(self._device, non_blocking=True) for part in (image, present)
+            )
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
+            levels = self._encoder(image, present).levels
+        return torch.stack([level.permute(0, 2, 3, 1).to(self._dtype) for level in levels], 1)
+
+    def _read(self, tile: tuple[str, tuple[int, int]]) -> _Read:
+        views = [self._views.view(i, *tile) for i in range(len(self._views))]
+        return list(self._images.views(*tile, views))
+
+    def _make_blocks(self, shape: tuple[int, ...]) -> list[Tensor]:
+        """The blocks of the tissue before, where they have the shape."""
+        if not self._blocks or self._blocks[0].shape != shape:
+            pinned = self._device.type == "cuda"
+            self._blocks = [
+                torch.empty(shape, dtype=self._dtype, pin_memory=pinned) for _ in range(_BLOCKS)
+            ]
+        return self._blocks
+
+    def _refuse_overflow(self, finite: Tensor, tissue: Tissue, first: int) -> None:
+        if bool(finite.all()):
+            return
+        y, x = tissue.cover.origin(first + int((~finite).nonzero()[0]) // len(self._views))
+        raise FeatureOverflowError(
+            f"encoder={self._encoder.spec.name} gave features that are not finite as "
+            f"{self._writer.store.dtype} for tissue {tissue.name}, tile at row {y}, column {x}: embed "
+            "with embeddings.dtype=bfloat16 and trainer.precision=bf16-mixed or 32-true; if they do not "
+            "help, look at that tile. on_error=skip leaves such tissues out."
+        )
+
+
+_Read = list[tuple[np.ndarray, np.ndarray]]
+"""Image and present channels of every view of a tile."""
+
+
+class _Publishing(NamedTuple):
+    tissue: str
+    attempt: Attempt
+    job: Future[None]
+
+
+def _settle(publishing: deque[_Publishing], outcome: Outcome, most: int) -> None:
+    """Wait until at most so many tissues are on their way into the store."""
+    while len(publishing) > most:
+        publishing[0].job.result()
+        outcome.encoded.append(publishing.popleft().tissue)
+
+
+def _tiles(tissue: Tissue) -> Iterator[tuple[str, tuple[int, int]]]:
+    return ((tissue.name, tissue.cover.origin(i)) for i in range(len(tissue.cover)))
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, make: Callable[[Item], Made], items: Iterator[Item], count: int
+) -> Iterator[Made]:
+    """What is made of each item, in order, some of them made ahead."""
+    jobs = deque(pool.submit(make, item) for item in islice(items, count))
+    try:
+        while jobs:
+            made = jobs.popleft().result()
+            jobs.extend(pool.submit(make, item) for item in islice(items, 1))
+            yield made
+    finally:
+        for job in jobs:
+            job.cancel()

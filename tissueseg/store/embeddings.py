@@ -1,0 +1,283 @@
+"""Reading stored features: one Zarr per fingerprint, one array per tissue, one chunk per tile and view.
+
+A store says what its features were made from. A tissue is there when it is complete, and counts only
+while its images are those its features were made from. Uncompressed stores on a local disk are read
+past zarr, straight into the batch; others, and those on remote file systems, through zarr.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import zarr
+
+from tissueseg.contracts import EncoderSpec
+from tissueseg.errors import StoreNotFoundError, TissueDataError
+from tissueseg.store.fingerprint import fingerprint
+from tissueseg.store.recent import Recent
+from tissueseg.store.shards import OpenShards, ShardedArray
+
+SCHEMA = 1
+ATTRIBUTE = "tissueseg_embeddings"
+
+DTYPES = {"float16": "float16", "bfloat16": "uint16", "float32": "float32"}
+"""Number types of features -> of the arrays that hold them: Zarr has no bfloat16, its bits do."""
+
+FILL = {"float16": math.nan, "uint16": 0xFFFF, "float32": math.nan}
+"""Array type -> what a chunk that is gone reads as: never a feature, which are finite."""
+
+_OPEN_ARRAYS = 4096  # they hold no features: a few kB each
+_ABSENT = (FileNotFoundError, KeyError)
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, RuntimeError)
+
+
+class State(StrEnum):
+    """What a store has of a tissue."""
+
+    COMPLETE = "complete"
+    STALE = "stale"  # made from other images than the tissue has now
+    MISSING = "missing"
+
+
+class Request(NamedTuple):
+    """One tile in one view."""
+
+    tissue: str
+    tile: int
+    view: int
+
+
+class EmbeddingStore:
+    """Read access to stored features; safe to pickle and to use after a fork.
+
+    Args:
+        path: of the store; or an address such as `s3://…`, read through fsspec.
+        threads: that read a batch together.
+
+    Raises:
+        StoreNotFoundError: the path is missing or holds no store of features.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 2) -> None:
+        self.path, self._threads = str(path), threads
+        about = _root(self.path)
+        try:
+            self.fields: dict[str, Any] = about["fields"]
+            self.fingerprint: str = about["fingerprint"]
+            self.spec = EncoderSpec(**about["spec"])
+            self.grid: tuple[int, int, int, int] = tuple(about["grid"])
+            self.made: dict[str, Any] = about["made"]
+            self.dtype: str = self.fields["dtype"]
+            damaged = self.fingerprint != fingerprint(self.fields) or self.dtype not in DTYPES
+        except (KeyError, TypeError, ValueError):
+            damaged = True
+        if damaged:
+            raise StoreNotFoundError(
+                f"{self.path} is damaged: it does not say what its features were made from. Remove it "
+                "and embed again."
+            )
+        self._forget()
+
+    @property
+    def name(self) -> str:
+        """What it is called in lists."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def views(self) -> int:
+        """Copies of every tile."""
+        return self.fields["views"]["dihedral"] + self.fields["views"]["extra"]
+
+    def state(self, tissue: str, digests: Mapping[str, str]) -> State:
+        """Whether a tissue's features are there, and made from the images it has now.
+
+        Args:
+            tissue: its name.
+            digests: image -> digest of its pixels, in the tissue store.
+        """
+        array = _open(self.path, tissue, self._opened().shards)  # others may have made it just now
+        if array is None:
+            return State.MISSING
+        return State.COMPLETE if array.digests == dict(digests) else State.STALE
+
+    def tiles(self, tissue: str) -> int:
+        """Tiles of a complete tissue."""
+        return self._complete(tissue).shape[0]
+
+    def shard_tiles(self, tissue: str) -> int:
+        """Tiles in each shard of a complete tissue."""
+        return self._complete(tissue).shard_shape[0]
+
+    def read(self, requests: Sequence[Request], out: np.ndarray) -> None:
+        """Read tiles of any tissues, in the order they are asked for.
+
+        Args:
+            requests: which.
+            out: (n, level, h, w, D) C-contiguous, of the array's number type (see `DTYPES`).
+
+        Raises:
+            TissueDataError: damaged data, with shard and tile.
+        """
+        order = sorted(range(len(requests)), key=lambda i: requests[i].tissue)
+        share = max(-(-len(order) // self._threads), 1)
+        parts = [order[i : i + share] for i in range(0, len(order), share)]
+        if len(parts) < 2:
+            for part in parts:
+                self._read_part(part, requests, out)
+            return
+        pool = self._opened().pool
+        jobs = [pool.submit(self._read_part, part, requests, out) for part in parts]
+        wait(jobs)  # nobody may write into `out` once this returns
+        for job in jobs:
+            job.result()
+
+    def _read_part(self, part: list[int], requests: Sequence[Request], out: np.ndarray) -> None:
+        for tissue, group in groupby(part, lambda i: requests[i].tissue):
+            rows = np.array(list(group))
+            places = np.array([requests[i][1:] for i in rows], np.int64)
+            try:
+                self._complete(tissue).read(places, out, rows)
+                _refuse_missing(places, out[rows, :1, :1, :1, :1].ravel())
+            except TissueDataError as error:
+                raise TissueDataError(
+                    f"tissue {tissue}: features cannot be read: {str(error).rstrip('.')}. Remove "
+                    f"{array_path(self.path, tissue)} and embed again."
+                ) from error
+
+    def _complete(self, tissue: str) -> _Array:
+        opened = self._opened()
+
+        def open_it() -> _Array:
+            if (array := _open(self.path, tissue, opened.shards)) is None:
+                raise StoreNotFoundError(
+                    f"{self.path} has no features of tissue {tissue}: embed it first."
+                )
+            return array
+
+        return opened.arrays.get(tissue, open_it)
+
+    def _opened(self) -> _Opened:
+        """Anew in another process, after a fork or from a pickle."""
+        if self._pid != os.getpid():
+            self._forget()
+        return self._open
+
+    def _forget(self) -> None:
+        self._open, self._pid = _Opened(self._threads), os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pid": -1, "_open": None}
+
+
+class _Array(Protocol):
+    """A complete tissue."""
+
+    digests: dict[str, str]
+    shape: tuple[int, ...]
+    shard_shape: tuple[int, ...]
+
+    def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+        """Read (n, 2) tiles and views into those rows of `out`."""
+        ...
+
+
+class _Direct:
+    """An uncompressed array on a local disk."""
+
+    def __init__(self, digests: dict[str, str], array: ShardedArray) -> None:
+        self.digests, self._array = digests, array
+        self.shape, self.shard_shape = array.shape, array.shard_shape
+
+    def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+        chunks = np.pad(places, ((0, 0), (0, len(self.shape) - 2)))
+        self._array.read(chunks, out[:, None, None], rows)
+
+
+class _ThroughZarr:
+    """Any other."""
+
+    def __init__(self, digests: dict[str, str], array: zarr.Array) -> None:
+        self.digests, self._array = digests, array
+        self.shape, self.shard_shape = array.shape, array.shards or array.chunks
+
+    def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+        for (tile, view), row in zip(places.tolist(), rows.tolist(), strict=True):
+            try:
+                out[row] = self._array[tile, view]  # one by one: fancy indexing is 20 times slower
+            except _UNREADABLE as error:
+                said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+                raise TissueDataError(
+                    f"tile {tile}, view {view} cannot be read ({said})."
+                ) from error
+
+
+class _Opened:
+    """What a process has opened of a store."""
+
+    def __init__(self, threads: int) -> None:
+        self.arrays: Recent[str, _Array] = Recent(_OPEN_ARRAYS)
+        self.shards = OpenShards()
+        self.pool = ThreadPoolExecutor(threads, "features")
+
+
+def array_path(store: str, tissue: str) -> str:
+    """Where a tissue's array stands in a store."""
+    return f"{store.rstrip('/')}/{tissue}"
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is an address such as `s3://…`."""
+    return "://" in str(path)
+
+
+def _refuse_missing(places: np.ndarray, firsts: np.ndarray) -> None:
+    """Refuse chunks that are gone, given the first number of each."""
+    lost = np.isnan(firsts) if firsts.dtype.kind == "f" else firsts == FILL["uint16"]
+    if lost.any():
+        tile, view = places[lost][0].tolist()
+        raise TissueDataError(f"tile {tile}, view {view} is missing: a file of it is gone.")
+
+
+def _open(store: str, tissue: str, shards: OpenShards) -> _Array | None:
+    """A tissue's array if it is complete."""
+    path = array_path(store, tissue)
+    try:
+        array = zarr.open_array(path, mode="r")
+        about: Any = array.attrs[ATTRIBUTE]
+        digests = about["digests"] if about["complete"] is True else None
+    except _ABSENT:
+        return None
+    except _UNREADABLE as error:
+        raise StoreNotFoundError(
+            f"{path} is damaged ({' '.join(str(error).split())}): remove it and embed the tissue again."
+        ) from error
+    if digests is None:
+        return None
+    direct = None if is_remote(store) else ShardedArray.open(Path(path), shards)
+    return _ThroughZarr(digests, array) if direct is None else _Direct(digests, direct)
+
+
+def _root(path: str) -> dict[str, Any]:
+    if not is_remote(path) and not Path(path).is_dir():
+        raise StoreNotFoundError(f"no stored features at {path}: the path does not exist.")
+    try:
+        about: Any = zarr.open_group(path, mode="r").attrs.get(ATTRIBUTE)
+    except (*_ABSENT, *_UNREADABLE) as error:
+        raise StoreNotFoundError(
+            f"no stored features at {path} ({' '.join(str(error).split())[:200]})."
+        ) from error
+    if not isinstance(about, dict):
+        raise StoreNotFoundError(f"{path} holds no stored features: make some with embed.")
+    if about.get("schema") != SCHEMA:
+        raise StoreNotFoundError(
+            f"{path} has schema {about.get('schema')}, this version reads {SCHEMA}: embed again."
+        )
+    return about

@@ -1,0 +1,92 @@
+"""What stored features were made from, field by field, and whether that is what a run wants.
+
+The fingerprint is a digest of these fields; where two differ the fields say how. The pixels of tissues
+are no part of it: every tissue carries the digest of its own, so that a cohort may grow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+_HOW = ("precision", "dtype", "views", "tiling.edges")
+"""Fields that say how features were made, not what of."""
+
+_SHOWN_DIGITS = 8
+_SHA256_DIGITS = 64
+
+Fields = Mapping[str, Any]
+"""Plain types, nested mappings and lists included, as JSON gives them back."""
+
+
+class Check(StrEnum):
+    """How alike a store's fields and a run's must be."""
+
+    STRICT = "strict"  # every field
+    MATCH = "match"  # all that features are made of; views, number type and precision may differ
+
+
+class Difference(NamedTuple):
+    """One field in which a store is not what a run wants."""
+
+    field: str
+    stored: Any
+    wanted: Any
+
+    def __str__(self) -> str:
+        return f"{self.field} {_shown(self.stored)} ≠ {_shown(self.wanted)}"
+
+
+def fingerprint(fields: Fields) -> str:
+    """sha256 of all fields."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def differences(stored: Fields, wanted: Fields, check: Check = Check.STRICT) -> list[Difference]:
+    """Fields in which a store is not what a run wants, in the order of their names.
+
+    Args:
+        stored: of the store.
+        wanted: of the run; a field that is None is not stated, and any will do.
+        check: whether fields that only say how features were made count.
+    """
+    ours, theirs = flat(stored), flat(wanted)
+    found = []
+    for name in sorted(ours.keys() | theirs.keys()):
+        unstated = name in theirs and theirs[name] is None and name.startswith("files.")
+        if unstated or (check == Check.MATCH and name.startswith(_HOW)):
+            continue
+        if ours.get(name) != theirs.get(name):
+            found.append(_difference(name, ours.get(name), theirs.get(name)))
+    return found
+
+
+def flat(fields: Fields, lead: str = "") -> dict[str, Any]:
+    """Nested mappings as one, their keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in fields.items():
+        name = f"{lead}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return found
+
+
+def _difference(name: str, stored: Any, wanted: Any) -> Difference:
+    """Of long lists, the first entry that differs."""
+    lists = isinstance(stored, Sequence) and isinstance(wanted, Sequence)
+    if lists and not isinstance(stored, str) and max(len(stored), len(wanted)) > 4:
+        pairs = enumerate(zip_longest(stored, wanted))
+        at, (mine, yours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        return Difference(f"{name}[{at}]", mine, yours)
+    return Difference(name, stored, wanted)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and len(value) == _SHA256_DIGITS and value.isalnum():
+        return f"sha {value[:_SHOWN_DIGITS]}…"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "nothing" if value is None else str(value)

@@ -1,0 +1,190 @@
+"""Chunks of sharded, uncompressed Zarr v3 arrays on a local disk, read straight into a batch.
+
+Written from https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/, because zarr-python
+copies each chunk several times and schedules tasks for it, which costs far more than reading it. What is
+not stored in this plain form is left to zarr: `ShardedArray.open` returns None.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tissueseg.errors import TissueDataError
+from tissueseg.store.open_shards import DamageError, OpenShards, Shard
+from tissueseg.store.shard_layout import ASTRAY, MISSING, ShardLayout, direct_layout
+
+_AHEAD = 64
+"""Chunks announced to the disk before the first is read: at least a third faster when not cached."""
+
+
+class ShardedArray:
+    """Chunks of one array; safe to pickle, to use after a fork and to read from several threads."""
+
+    def __init__(self, folder: Path, layout: ShardLayout, opened: OpenShards) -> None:
+        self.folder, self._layout, self._opened = folder, layout, opened
+        self.shape = layout.shape
+        self.chunk_shape = layout.chunk_shape
+        self.shard_shape = layout.shard_shape
+        self.dtype = layout.dtype
+
+    @classmethod
+    def open(cls, folder: Path, opened: OpenShards | None = None) -> ShardedArray | None:
+        """The array in a folder; None when it must be read through zarr, or is none at all.
+
+        Args:
+            folder: of the array, on a local disk.
+            opened: shared with other arrays, which then keep its limits together; its own unless told.
+        """
+        if not hasattr(os, "preadv"):
+            return None
+        try:
+            layout = direct_layout(json.loads((folder / "zarr.json").read_bytes()))
+        except (OSError, ValueError):  # zarr says what is wrong
+            return None
+        return cls(folder, layout, OpenShards() if opened is None else opened) if layout else None
+
+    def read(
+        self,
+        chunks: np.ndarray,
+        out: np.ndarray,
+        rows: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Read whole chunks, those at the array's edge with their padding.
+
+        What was never written reads as the fill value. After an error, `out` holds a part of them.
+
+        Args:
+            chunks: (n, ndim) integers, coordinates in the grid of inner chunks.
+            out: (m, *chunk_shape), C-contiguous, of the array's dtype.
+            rows: (n,) where in `out` each goes, none twice; in their order, m = n, unless told.
+            threads: that read at the same time.
+
+        Raises:
+            TissueDataError: a shard is damaged, or the array is gone.
+        """
+        batch = self._batch(chunks, out, rows)
+        parts = np.array_split(batch.order, max(1, min(threads, len(batch.rows))))
+        others = [self._opened.submit(threads, self._read_part, batch, p) for p in parts[1:]]
+        try:
+            self._read_part(batch, parts[0])
+        finally:
+            wait(others)  # nobody may write into `out` once this returns
+        for other in others:
+            other.result()
+
+    def _batch(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray | None) -> _Batch:
+        self._check(chunks, out)
+        per_shard, shard_grid = self._layout.per_shard, self._layout.shard_grid
+        shards, within = np.divmod(chunks.astype(np.int64), per_shard)
+        ids = np.asarray(np.ravel_multi_index(tuple(shards.T), shard_grid))
+        places = np.asarray(np.ravel_multi_index(tuple(within.T), per_shard))
+        return _Batch(
+            chunks=chunks,
+            shards=ids,
+            places=places,
+            rows=_rows(len(chunks), len(out), rows),
+            out=out,
+            raw=out.view(np.uint8).reshape(len(out), out[:1].nbytes),
+            order=np.lexsort((places, ids)),
+        )
+
+    def _check(self, chunks: np.ndarray, out: np.ndarray) -> None:
+        grid, shape, dtype = self._layout.grid, self.chunk_shape, self.dtype
+        if chunks.ndim != 2 or chunks.shape[1] != len(grid) or chunks.dtype.kind not in "iu":
+            raise ValueError(
+                f"chunks are {chunks.dtype} {chunks.shape}, wanted whole (n, {len(grid)})."
+            )
+        if len(chunks) and (chunks.min() < 0 or (chunks >= grid).any()):
+            raise IndexError(f"chunks lie outside the grid {grid} of {self.folder}.")
+        if out.dtype != dtype or out.shape[1:] != shape or not out.flags.carray:
+            raise ValueError(
+                f"out is {out.dtype} {out.shape}, wanted {dtype} (n, *{shape}), C-contiguous, writable."
+            )
+
+    def _read_part(self, batch: _Batch, part: np.ndarray) -> None:
+        for first in range(0, len(part), _AHEAD):
+            window = part[first : first + _AHEAD]
+            ends = np.flatnonzero(np.diff(batch.shards[window])) + 1
+            pieces = [p for group in np.split(window, ends) for p in self._find(batch, group)]
+            for piece in pieces:
+                piece.shard.announce(piece.start, self._layout.stored_bytes)
+            for piece in pieces:
+                self._read_piece(batch, piece)
+
+    def _read_piece(self, batch: _Batch, piece: _Piece) -> None:
+        try:
+            row = batch.raw[batch.rows[piece.at]]
+            piece.shard.read(piece.start, row, self._layout.chunk_sum)
+        except (OSError, DamageError) as error:
+            raise self._error(batch.chunks[piece.at], error) from error
+
+    def _find(self, batch: _Batch, group: np.ndarray) -> Iterator[_Piece]:
+        """Where the chunks of one shard lie; those that do not exist are filled at once."""
+        at = group[0]
+        try:
+            shard = self._opened.open(self._path(batch.chunks[at]))
+            starts = self._opened.starts(shard, self._layout)[batch.places[group]]
+            for at, start in zip(group, starts.tolist(), strict=True):
+                if start == ASTRAY:
+                    raise DamageError("has an offset or a length in the index that it cannot have")
+                if start == MISSING:
+                    batch.out[batch.rows[at]] = self._layout.fill
+                else:
+                    yield _Piece(at, shard, start)
+        except FileNotFoundError as error:
+            if not (self.folder / "zarr.json").is_file():
+                raise self._error(batch.chunks[at], error) from error
+            batch.out[batch.rows[group]] = self._layout.fill
+        except (OSError, DamageError) as error:
+            raise self._error(batch.chunks[at], error) from error
+
+    def _path(self, chunk: np.ndarray) -> str:
+        shard = (chunk // self._layout.per_shard).tolist()
+        name = self._layout.separator.join(map(str, shard))
+        return f"{self.folder}{os.sep}{self._layout.prefix}{name}"
+
+    def _error(self, chunk: np.ndarray, error: OSError | DamageError) -> TissueDataError:
+        where = f"{self._path(chunk)}: chunk {tuple(chunk.tolist())}"
+        if isinstance(error, OSError):
+            return TissueDataError(
+                f"{where} cannot be read ({error.strerror}): see that the file is there and may be read."
+            )
+        return TissueDataError(f"{where} {error}: the file is damaged. Make the array again.")
+
+
+class _Batch(NamedTuple):
+    """Chunks to read and where they go."""
+
+    chunks: np.ndarray  # (n, ndim) in the grid of inner chunks
+    shards: np.ndarray  # (n,) in the flattened grid of shards
+    places: np.ndarray  # (n,) in the flattened grid of a shard's chunks
+    rows: np.ndarray  # (n,) in out
+    out: np.ndarray  # (m, *chunk_shape)
+    raw: np.ndarray  # (m, bytes) uint8, the same memory
+    order: np.ndarray  # (n,) that brings chunks of one shard together
+
+
+class _Piece(NamedTuple):
+    """A chunk that exists."""
+
+    at: int  # position in the batch
+    shard: Shard
+    start: int  # its offset in the file
+
+
+def _rows(n: int, n_out: int, rows: np.ndarray | None) -> np.ndarray:
+    if rows is None:
+        rows, fits = np.arange(n), n == n_out
+    else:
+        fits = rows.shape == (n,) and (not n or (rows.min() >= 0 and rows.max() < n_out))
+    if not fits:
+        raise ValueError(f"{n} chunks and {len(rows)} rows do not fit into the {n_out} of out.")
+    return rows
