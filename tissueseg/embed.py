@@ -46,6 +46,8 @@ def embed(config: DictConfig) -> None:
 
 def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     """Encode on one device; whether a tissue had to be left out."""
+    import torch
+
     from tissueseg import assembly
     from tissueseg.contracts import check_tiles
     from tissueseg.data.datamodule import data_spec
@@ -57,6 +59,8 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.preflight import modality_of
     from tissueseg.store.embedding_writer import EmbeddingWriter
 
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else device 0 is woken for pinned memory too
     store, modality = assembly.open_store(config, console), modality_of(config)
     store.require(modality)
     split, tile_px = assembly.open_split(config, store), config.data.tile_px
@@ -80,7 +84,7 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
             writer,
             device=device,
             autocast=_autocast(config.trainer.precision),
-            batch_size=config.data.batch_size,
+            batch_size=config.batch_size,
             threads=config.threads or min(os.cpu_count() or 1, 8),
             tell=progress.tell,
         )
@@ -92,8 +96,11 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
 def _check(config: DictConfig) -> None:
     if config.on_error not in ON_ERROR:
         raise ConfigError(f"on_error={config.on_error}, wanted {' or '.join(ON_ERROR)}.")
-    if config.threads is not None and not (isinstance(config.threads, int) and config.threads > 0):
-        raise ConfigError(f"threads={config.threads}, wanted a whole number above 0, or null.")
+    for key in ("batch_size", "threads"):
+        value = config[key]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not whole and not (key == "threads" and value is None):
+            raise ConfigError(f"{key}={value}, wanted a whole number above 0.")
     if "://" in str(config.embeddings.path or ""):
         raise ConfigError(
             f"embeddings.path={config.embeddings.path}: embed writes to a local folder. Copy the store "
@@ -102,18 +109,16 @@ def _check(config: DictConfig) -> None:
 
 
 def _tissues(config: DictConfig, store: TissueStore, names: Sequence[str]) -> list[Tissue]:
-    from tissueseg.data.tiles import TileCover
+    from tissueseg.features import tile_cover
     from tissueseg.modules.embedding import Tissue
     from tissueseg.preflight import modality_of
 
-    edges, modality = {config.data.train_edge, config.data.eval_edge}, modality_of(config)
-    entries = [store.entry(name) for name in names]
-    covers = [TileCover(e.height, e.width, config.data.tile_px, edges) for e in entries]
-    return [
-        Tissue(name, cover, store.image_digests(name, modality))
-        for name, cover in zip(names, covers, strict=True)
-        if len(cover)
-    ]
+    modality = modality_of(config)
+    found = (
+        Tissue(name, tile_cover(config, store, name), store.image_digests(name, modality))
+        for name in names
+    )
+    return [tissue for tissue in found if len(tissue.cover)]
 
 
 def _open_store(

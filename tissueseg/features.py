@@ -20,6 +20,7 @@ from tissueseg.contracts import DataSpec, EncoderSpec, Markers
 from tissueseg.data.datamodule import Embeddings, data_spec
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
+from tissueseg.data.tiles import TileCover
 from tissueseg.data.views import Views
 from tissueseg.encoders.base import Encoder
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissuesegError
@@ -90,6 +91,12 @@ def features_folder(config: DictConfig, store: TissueStore) -> str:
     if named := config.embeddings.path:
         return str(named) if is_remote(named) else str(Path(named).expanduser().resolve())
     return str(store.path.with_name(f"{store.path.stem}_embeddings").resolve())
+
+
+def tile_cover(config: DictConfig, store: TissueStore, tissue: str) -> TileCover:
+    """The tiles of a tissue that training and evaluation read."""
+    entry, edges = store.entry(tissue), {config.data.train_edge, config.data.eval_edge}
+    return TileCover(entry.height, entry.width, config.data.tile_px, edges)
 
 
 def store_name(spec: EncoderSpec, config: DictConfig, fingerprint: str) -> str:
@@ -204,7 +211,11 @@ def _held_against(
         differ += _too_few(found.fields, wanted)
     if differ:
         return _Candidate(found, differ, (), ())
-    states = {t: found.state(t, store.image_digests(t, modality)) for t in tissues}
+    states = {
+        t: found.state(t, store.image_digests(t, modality))
+        for t in tissues
+        if len(tile_cover(config, store, t))
+    }
     return _Candidate(
         found,
         (),

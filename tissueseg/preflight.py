@@ -204,7 +204,7 @@ def _check_values(config: DictConfig) -> None:
 
 
 def _check_features(config: DictConfig) -> None:
-    finish("views", Views, **plain(config.views))
+    _check_views(config)
     if not OmegaConf.is_dict(config.embeddings):
         raise ConfigError(f"embeddings={config.embeddings}, wanted path, check, dtype and codec.")
     for key, known in (
@@ -216,3 +216,14 @@ def _check_features(config: DictConfig) -> None:
     ):
         if (value := OmegaConf.select(config, key)) not in known:
             raise ConfigError(f"{key}={value} is unknown: choose from {', '.join(known)}.")
+
+
+def _check_views(config: DictConfig) -> None:
+    views: Views = finish("views", Views, **plain(config.views))
+    images = modality_of(config).images
+    altered = ("he" in images and views.he_jitter) or ("sp" in images and views.sp_dropout)
+    if views.extra and not altered:
+        raise ConfigError(
+            f"views.extra={views.extra} would be copies that differ in nothing from the others with "
+            f"modality={config.modality}: raise views.he_jitter (H&E) or views.sp_dropout (SP)."
+        )

@@ -71,7 +71,9 @@ class StoredFeatures:
             (n,) int64 ids, alike for tiles of one shard.
         """
         tiles = self._tiles(tissues, origins)
-        sizes = np.array([self._store.shard_tiles(tissue) for tissue in self._tissues])
+        sizes = np.ones(len(self._tissues), np.int64)
+        for tissue in np.unique(tissues):  # one without tiles is not stored
+            sizes[tissue] = self._store.shard_tiles(self._tissues[tissue])
         return tissues.astype(np.int64) << 32 | tiles // sizes[tissues]
 
     def _tiles(self, tissues: np.ndarray, origins: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ class Embedder:
         self._writer, self._device, self._autocast = writer, device, autocast
         self._batch_size, self._threads, self._tell = batch_size, threads, tell
         self._dtype = TORCH_DTYPES[writer.store.dtype]
-        self._blocks: list[Tensor] = []
+        self._blocks = _Blocks(self._dtype, pinned=device.type == "cuda")
 
     def run(self, tissues: Sequence[Tissue], skip_failed: bool) -> Outcome:
         """Encode what is missing and no other worker is at.
@@ -146,28 +146,22 @@ class Embedder:
     def _encode(self, tissue: Tissue, attempt: Attempt, readers: ThreadPoolExecutor) -> None:
         """Fill blocks, and hand them over as they are full."""
         shape = self._writer.block_shape(len(tissue.cover))
-        blocks = self._make_blocks(shape)
-        written: deque[Future[None]] = deque(maxlen=_BLOCKS)
         ahead = self._threads + -(-self._batch_size // len(self._views))
         pairs = _ahead(readers, self._read, _tiles(tissue), ahead)
         for number, first in enumerate(range(0, len(tissue.cover), shape[0])):
-            block = blocks[number % _BLOCKS]
-            if len(written) == _BLOCKS:
-                written[0].result()
+            block = self._blocks.take(shape)
             count = min(shape[0], len(tissue.cover) - first)
             finite = self._fill(block[:count].flatten(0, 1), pairs, tissue, count)
             self._refuse_overflow(finite, tissue, first)
-            written.append(attempt.put(number, array_of(block[:count])))
-        for job in written:
-            job.result()
+            self._blocks.lend(attempt.put(number, array_of(block[:count])))
 
     def _fill(self, block: Tensor, pairs: Iterator[_Read], tissue: Tissue, tiles: int) -> Tensor:
         """Encode so many tiles in all views into a block; which of these features are finite."""
         flags, done, views = [], 0, len(self._views)
         images = (image for read in islice(pairs, tiles) for image in read)
         while batch := list(islice(images, self._batch_size)):
-            image = torch.from_numpy(np.stack([image for image, _ in batch]))
-            present = torch.from_numpy(np.stack([present for _, present in batch]))
+            image = self._stacked([image for image, _ in batch])
+            present = self._stacked([present for _, present in batch])
             features = self._features(image, present)
             flags.append(features.isfinite().flatten(1).all(1))
             block[done : done + len(batch)].copy_(features, non_blocking=True)
@@ -179,26 +173,22 @@ class Embedder:
 
     def _features(self, image: Tensor, present: Tensor) -> Tensor:
         """(B, level, h, w, D) in the number type that is stored."""
-        if self._device.type == "cuda":
-            image, present = (
-                part.pin_memory().to(self._device, non_blocking=True) for part in (image, present)
-            )
         with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
             levels = self._encoder(image, present).levels
         return torch.stack([level.permute(0, 2, 3, 1).to(self._dtype) for level in levels], 1)
 
+    def _stacked(self, parts: Sequence[np.ndarray]) -> Tensor:
+        """On the device; a GPU fetches while the next are stacked."""
+        pinned = self._device.type == "cuda"
+        first = torch.from_numpy(parts[0])
+        whole = torch.empty((len(parts), *first.shape), dtype=first.dtype, pin_memory=pinned)
+        for place, part in zip(whole, parts, strict=True):
+            place.copy_(torch.from_numpy(part))
+        return whole.to(self._device, non_blocking=True)
+
     def _read(self, tile: tuple[str, tuple[int, int]]) -> _Read:
         views = [self._views.view(i, *tile) for i in range(len(self._views))]
         return list(self._images.views(*tile, views))
-
-    def _make_blocks(self, shape: tuple[int, ...]) -> list[Tensor]:
-        """The blocks of the tissue before, where they have the shape."""
-        if not self._blocks or self._blocks[0].shape != shape:
-            pinned = self._device.type == "cuda"
-            self._blocks = [
-                torch.empty(shape, dtype=self._dtype, pin_memory=pinned) for _ in range(_BLOCKS)
-            ]
-        return self._blocks
 
     def _refuse_overflow(self, finite: Tensor, tissue: Tissue, first: int) -> None:
         if bool(finite.all()):
@@ -214,6 +204,31 @@ class Embedder:
 
 _Read = list[tuple[np.ndarray, np.ndarray]]
 """Image and present channels of every view of a tile."""
+
+
+class _Blocks:
+    """Memory that is filled and written in turn, from tissue to tissue."""
+
+    def __init__(self, dtype: torch.dtype, pinned: bool) -> None:
+        self._dtype, self._pinned, self._turn = dtype, pinned, 0
+        self._blocks = [torch.empty(0, dtype=dtype) for _ in range(_BLOCKS)]
+        self._jobs: list[Future[None] | None] = [None] * _BLOCKS
+
+    def take(self, shape: tuple[int, ...]) -> Tensor:
+        """A block that nobody writes any more; it waits for that, or raises what writing raised."""
+        self._turn = (self._turn + 1) % _BLOCKS
+        job, self._jobs[self._turn] = self._jobs[self._turn], None
+        if job is not None and not job.cancelled():
+            job.result()
+        if self._blocks[self._turn].shape != shape:
+            self._blocks[self._turn] = torch.empty(
+                shape, dtype=self._dtype, pin_memory=self._pinned
+            )
+        return self._blocks[self._turn]
+
+    def lend(self, job: Future[None]) -> None:
+        """The block taken last is being written by a job."""
+        self._jobs[self._turn] = job
 
 
 class _Publishing(NamedTuple):
