@@ -54,16 +54,22 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.data.images import TileImages
     from tissueseg.data.normalise import Normaliser
     from tissueseg.data.views import Views
-    from tissueseg.features import build_encoder
+    from tissueseg.features import build_encoder, find_stored
     from tissueseg.modules.embedding import Embedder
     from tissueseg.preflight import modality_of
     from tissueseg.store.embedding_writer import EmbeddingWriter
+    from tissueseg.store.embeddings import EmbeddingStore
+    from tissueseg.store.fingerprint import Check
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else device 0 is woken for pinned memory too
     store, modality = assembly.open_store(config, console), modality_of(config)
     store.require(modality)
     split, tile_px = assembly.open_split(config, store), config.data.tile_px
+    config.embeddings.check = Check.STRICT.value  # just what was asked for
+    if isinstance(found := find_stored(config, store, split), EmbeddingStore):
+        console.print(f"all tissues are complete already: {found.path}", soft_wrap=True)
+        return False
     encoder = build_encoder(config, data_spec(store, modality, tile_px))
     check_tiles(encoder.spec, tile_px, store.mpp)
     normaliser = Normaliser.fit(store, split.train, modality, encoder.spec.normalisation)

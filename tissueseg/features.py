@@ -26,6 +26,7 @@ from tissueseg.encoders.base import Encoder
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissuesegError
 from tissueseg.options import encoder_nodes
 from tissueseg.preflight import modality_of
+from tissueseg.store.embedding_folder import SUFFIX, embedding_stores
 from tissueseg.store.embeddings import EmbeddingStore, State, is_remote
 from tissueseg.store.fingerprint import Check, Difference, differences
 from tissueseg.store.provenance import record
@@ -35,9 +36,9 @@ from tissueseg.tensorfile import fetch
 VERSION = 1
 """Of how features are computed: to be raised by whoever changes what an encoder returns."""
 
-SUFFIX = ".zarr"
 _OF_SPEC = {"mpp", "halo_px", "random_init"}  # short names for what stands in an encoder's spec
-_NO_MATTER = {"_partial_", "chunk", "compile", "trained_on_he", "weights", "markers"}
+_NO_MATTER = {"_partial_", "chunk", "compile", "trained_on_he"}
+_ELSEWHERE = {"weights", "seed", "markers", "normalisation"}  # as files, and as the normaliser
 _SHOWN = 4
 
 
@@ -66,8 +67,7 @@ def open_features(
     """
     reason = ""
     if config.features != "online":
-        tissues = [tissue for side in split for tissue in side]
-        found = _search(config, store, split.train, tissues, normaliser)
+        found = find_stored(config, store, split, normaliser)
         if isinstance(found, EmbeddingStore):
             return _stored(found)
         reason = found
@@ -78,6 +78,25 @@ def open_features(
     why = f", since {reason}" if reason else ""
     note = f"features: encoded online{why}. To encode them once for all: {command}"
     return FeatureSource(encoder.spec, encoder, None, (note,))
+
+
+def find_stored(
+    config: DictConfig, store: TissueStore, split: Split, normaliser: Normaliser | None = None
+) -> EmbeddingStore | str:
+    """A store of features that serves all tissues of a split, or why none does."""
+    folder = features_folder(config, store)
+    candidates, damaged = [], None
+    for found in embedding_stores(folder):
+        if isinstance(found, TissuesegError):
+            damaged = found
+            continue
+        candidates.append(_held_against(found, config, store, split, normaliser))
+    if serving := [c.store for c in candidates if not c.reason]:
+        return _only(serving)
+    if candidates:
+        nearest = min(candidates, key=lambda c: (len(c.differ), len(c.stale), len(c.missing)))
+        return nearest.reason
+    return str(damaged).rstrip(".") if damaged else f"there are none in {folder}"
 
 
 def build_encoder(config: DictConfig, data: DataSpec) -> Encoder:
@@ -113,7 +132,7 @@ def wanted_fields(config: DictConfig, store: TissueStore, normaliser: Normaliser
         "modality": scaled.pop("modality"),
         "encoder": _without(plain(config.encoder)),
         "files": dict(_files(config, store)),
-        "normaliser": scaled,
+        "normaliser": scaled.pop("normalisation") | scaled,
         "data": {
             "mpp": store.mpp,
             "panel": [f"{c.name} {c.uniprot or ''}".strip() for c in store.panel]
@@ -129,19 +148,6 @@ def wanted_fields(config: DictConfig, store: TissueStore, normaliser: Normaliser
         "precision": config.trainer.precision,
     }
     return json.loads(json.dumps(fields))
-
-
-def embedding_stores(folder: str) -> Iterator[EmbeddingStore | TissuesegError]:
-    """All stores of features in a folder, and what is wrong with those that cannot be opened."""
-    if is_remote(folder) or folder.endswith(SUFFIX):
-        paths = [folder]
-    else:
-        paths = sorted(str(p) for p in Path(folder).glob(f"*{SUFFIX}") if p.name[0] != ".")
-    for path in paths:
-        try:
-            yield EmbeddingStore(path)
-        except TissuesegError as error:
-            yield error
 
 
 class _Candidate(NamedTuple):
@@ -168,42 +174,18 @@ class _Candidate(NamedTuple):
         return ""
 
 
-def _search(
-    config: DictConfig,
-    store: TissueStore,
-    train: Sequence[str],
-    tissues: Sequence[str],
-    normaliser: Normaliser | None,
-) -> EmbeddingStore | str:
-    """A store that serves, or why none does."""
-    folder = features_folder(config, store)
-    candidates, damaged = [], None
-    for found in embedding_stores(folder):
-        if isinstance(found, TissuesegError):
-            damaged = found
-            continue
-        candidates.append(_held_against(found, config, store, train, tissues, normaliser))
-    if serving := [c.store for c in candidates if not c.reason]:
-        return _only(serving, config)
-    if candidates:
-        nearest = min(candidates, key=lambda c: (len(c.differ), len(c.stale), len(c.missing)))
-        return nearest.reason
-    return str(damaged).rstrip(".") if damaged else f"there are none in {folder}"
-
-
 def _held_against(
     found: EmbeddingStore,
     config: DictConfig,
     store: TissueStore,
-    train: Sequence[str],
-    tissues: Sequence[str],
+    split: Split,
     normaliser: Normaliser | None,
 ) -> _Candidate:
     modality = modality_of(config)
     if modality not in found.spec.modalities or found.fields["modality"] != modality:
         wanted = Difference("modality", found.fields["modality"], modality.value)
         return _Candidate(found, [wanted], (), ())
-    fitted = normaliser or Normaliser.fit(store, train, modality, found.spec.normalisation)
+    fitted = normaliser or Normaliser.fit(store, split.train, modality, found.spec.normalisation)
     wanted = wanted_fields(config, store, fitted)
     check = Check(config.embeddings.check)
     differ = differences(found.fields, wanted, check)
@@ -213,7 +195,7 @@ def _held_against(
         return _Candidate(found, differ, (), ())
     states = {
         t: found.state(t, store.image_digests(t, modality))
-        for t in tissues
+        for t in (tissue for side in split for tissue in side)
         if len(tile_cover(config, store, t))
     }
     return _Candidate(
@@ -235,7 +217,7 @@ def _too_few(stored: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]
     return found
 
 
-def _only(serving: Sequence[EmbeddingStore], config: DictConfig) -> EmbeddingStore:
+def _only(serving: Sequence[EmbeddingStore]) -> EmbeddingStore:
     """The one to use; several may serve when the run does not say which weights it means."""
     weights = {json.dumps(found.fields["files"], sort_keys=True) for found in serving}
     if len(weights) > 1:
@@ -287,8 +269,7 @@ def _without(node: Any) -> Any:
     """An encoder's options without those that change no feature."""
     if not isinstance(node, dict):
         return node
-    unused = set() if node.get("random_init", True) else {"seed"}
-    return {k: _without(v) for k, v in node.items() if k not in _NO_MATTER | unused}
+    return {k: _without(v) for k, v in node.items() if k not in _NO_MATTER | _ELSEWHERE}
 
 
 def _embed_words() -> list[str]:

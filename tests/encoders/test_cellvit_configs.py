@@ -4,8 +4,8 @@ import pytest
 import torch
 from stores import compose, data_spec
 
-from tissueseg.assembly import build_encoder
 from tissueseg.encoders.layers import LayerScale, SwiGLU
+from tissueseg.features import build_encoder
 
 
 def make(name, levels, data_mpp=0.25):

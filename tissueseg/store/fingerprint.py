@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 _HOW = ("precision", "dtype", "views", "tiling.edges")
 """Fields that say how features were made, not what of."""
+
+FILES = "files."
+"""Before the names of fields that are digests of files; a run need not have the files at hand."""
 
 _SHOWN_DIGITS = 8
 _SHA256_DIGITS = 64
@@ -38,7 +40,8 @@ class Difference(NamedTuple):
     wanted: Any
 
     def __str__(self) -> str:
-        return f"{self.field} {_shown(self.stored)} ≠ {_shown(self.wanted)}"
+        field = self.field.removeprefix(FILES)
+        return f"{field} {_shown(self.stored)} ≠ {_shown(self.wanted)}"
 
 
 def fingerprint(fields: Fields) -> str:
@@ -57,7 +60,7 @@ def differences(stored: Fields, wanted: Fields, check: Check = Check.STRICT) -> 
     ours, theirs = flat(stored), flat(wanted)
     found = []
     for name in sorted(ours.keys() | theirs.keys()):
-        unstated = name in theirs and theirs[name] is None and name.startswith("files.")
+        unstated = name in theirs and theirs[name] is None and name.startswith(FILES)
         if unstated or (check == Check.MATCH and name.startswith(_HOW)):
             continue
         if ours.get(name) != theirs.get(name):
@@ -78,8 +81,9 @@ def _difference(name: str, stored: Any, wanted: Any) -> Difference:
     """Of long lists, the first entry that differs."""
     lists = isinstance(stored, Sequence) and isinstance(wanted, Sequence)
     if lists and not isinstance(stored, str) and max(len(stored), len(wanted)) > 4:
-        pairs = enumerate(zip_longest(stored, wanted))
-        at, (mine, yours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        pairs = enumerate(zip(stored, wanted, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(stored), len(wanted)))
+        mine, yours = (values[at] if at < len(values) else None for values in (stored, wanted))
         return Difference(f"{name}[{at}]", mine, yours)
     return Difference(name, stored, wanted)
 
