@@ -23,13 +23,14 @@ from tissueseg.data.splits import Split
 from tissueseg.data.tiles import TileCover
 from tissueseg.data.views import Views
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissuesegError
+from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError, TissuesegError
 from tissueseg.options import encoder_nodes
 from tissueseg.preflight import modality_of
 from tissueseg.store.embedding_folder import SUFFIX, embedding_stores
-from tissueseg.store.embeddings import EmbeddingStore, State, is_remote
+from tissueseg.store.embeddings import EmbeddingStore, State
 from tissueseg.store.fingerprint import Check, Difference, differences
 from tissueseg.store.provenance import record
+from tissueseg.store.remote import UnreachableError, is_remote
 from tissueseg.store.tissues import TissueStore
 from tissueseg.tensorfile import fetch
 
@@ -38,7 +39,7 @@ VERSION = 1
 
 _OF_SPEC = {"mpp", "halo_px", "random_init"}  # short names for what stands in an encoder's spec
 _NO_MATTER = {"_partial_", "chunk", "compile", "trained_on_he"}
-_ELSEWHERE = {"weights", "seed", "markers", "normalisation"}  # as files, and as the normaliser
+_ELSEWHERE = {"weights", "seed", "markers"}  # among the files
 _SHOWN = 4
 
 
@@ -52,7 +53,11 @@ class FeatureSource(NamedTuple):
 
 
 def open_features(
-    config: DictConfig, store: TissueStore, split: Split, normaliser: Normaliser | None = None
+    config: DictConfig,
+    store: TissueStore,
+    split: Split,
+    normaliser: Normaliser | None = None,
+    command: str | None = None,
 ) -> FeatureSource:
     """Find stored features or build the encoder, as `features` says.
 
@@ -61,6 +66,7 @@ def open_features(
         store: of tissues.
         split: whose tissues need features.
         normaliser: of a trained decoder; None: fitted on the training tissues.
+        command: that would store them, for the user; None: `embed` with the words of this one.
 
     Raises:
         StoreNotFoundError: features=stored, and none serve.
@@ -71,7 +77,7 @@ def open_features(
         if isinstance(found, EmbeddingStore):
             return _stored(found)
         reason = found
-    command = " ".join(["python -m tissueseg.embed", *_embed_words()])
+    command = command or " ".join(["python -m tissueseg.embed", *_embed_words()])
     if config.features == "stored":
         raise StoreNotFoundError(f"features=stored, but {reason}. Make them first ({command})")
     encoder = build_encoder(config, data_spec(store, modality_of(config), config.data.tile_px))
@@ -84,9 +90,13 @@ def find_stored(
     config: DictConfig, store: TissueStore, split: Split, normaliser: Normaliser | None = None
 ) -> EmbeddingStore | str:
     """A store of features that serves all tissues of a split, or why none does."""
+    if is_remote(store.path) and not config.embeddings.path:
+        return f"embeddings.path is not given, and nothing is looked for beside {store.path}"
     folder = features_folder(config, store)
     candidates, damaged = [], None
     for found in embedding_stores(folder):
+        if isinstance(found, UnreachableError):  # it may serve: the network must not decide that
+            raise found
         if isinstance(found, TissuesegError):
             damaged = found
             continue
@@ -109,6 +119,10 @@ def features_folder(config: DictConfig, store: TissueStore) -> str:
     """Where stores of features stand, or the one store that was named."""
     if named := config.embeddings.path:
         return str(named) if is_remote(named) else str(Path(named).expanduser().resolve())
+    if is_remote(store.path):
+        raise ConfigError(
+            f"{store.path} is remote, so features have no place beside it: name one with embeddings.path."
+        )
     return str(store.path.with_name(f"{store.path.stem}_embeddings").resolve())
 
 

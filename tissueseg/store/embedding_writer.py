@@ -23,10 +23,10 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tissueseg.contracts import EncoderSpec
-from tissueseg.errors import ConfigError, StoreWriteError
+from tissueseg.errors import ConfigError, SpecMismatchError, StoreWriteError
 from tissueseg.store.claims import Claim, Claims
 from tissueseg.store.embeddings import ATTRIBUTE, DTYPES, FILL, SCHEMA, EmbeddingStore, array_path
-from tissueseg.store.fingerprint import Fields, fingerprint
+from tissueseg.store.fingerprint import Fields, differences, fingerprint
 from tissueseg.store.shard_file import write_shard
 
 SHARD_BYTES = 64 * 2**20
@@ -53,9 +53,12 @@ def create_store(
         spec: of the encoder that was built.
         grid: of one tile and view.
         made: by which versions, for the reader's eyes only.
+
+    Raises:
+        SpecMismatchError: what stands there is made from something else.
     """
+    plain = json.loads(json.dumps(dict(fields)))  # as they will be read
     if not path.exists():
-        plain = json.loads(json.dumps(dict(fields)))  # as they will be read
         about = {
             "schema": SCHEMA,
             "fingerprint": fingerprint(plain),
@@ -64,17 +67,28 @@ def create_store(
             "grid": list(grid),
             "made": dict(made),
         }
-        draft = work_folder(path) / uuid4().hex
-        try:
-            draft.mkdir(parents=True)
-            zarr.open_group(draft, mode="w", attributes={ATTRIBUTE: about})
-            with suppress(OSError):  # another worker was faster
-                draft.rename(path)
-        except OSError as error:
-            raise unwritten(path, error) from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return EmbeddingStore(path)
+        _make(path, about)
+    store = EmbeddingStore(path)
+    if store.fingerprint != fingerprint(plain):
+        said = "; ".join(map(str, differences(store.fields, plain)))
+        raise SpecMismatchError(
+            f"{path} holds features of another origin (stored ≠ wanted): {said}. Choose another place "
+            "with embeddings.path=…, or remove it and embed again."
+        )
+    return store
+
+
+def _make(path: Path, about: dict[str, Any]) -> None:
+    draft = work_folder(path) / uuid4().hex
+    try:
+        draft.mkdir(parents=True)
+        zarr.open_group(draft, mode="w", attributes={ATTRIBUTE: about})
+        with suppress(OSError):  # another worker was faster
+            draft.rename(path)
+    except OSError as error:
+        raise unwritten(path, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def work_folder(store: Path) -> Path:
@@ -117,6 +131,7 @@ class EmbeddingWriter:
             folder.mkdir(parents=True)
             return Attempt(self, tissue, tiles, claim, folder)
         except OSError as error:
+            shutil.rmtree(attempts, ignore_errors=True)
             claim.release()
             raise unwritten(self.path, error) from error
 
@@ -148,6 +163,7 @@ class Attempt:
     ) -> None:
         self.tissue = tissue
         self._writer, self._claim, self._folder = writer, claim, folder
+        self._replaced = folder.with_name(f"{folder.name}.old")
         self._jobs: list[Future[None]] = []
         self._block = writer.block_shape(tiles)
         compressors = [ZstdCodec(level=1)] if writer.codec == "zstd" else []
@@ -220,11 +236,15 @@ class Attempt:
     def _replace(self, place: Path) -> None:
         """Take the tissue's place in the store; what stands there was made from other images."""
         if place.exists():
-            place.rename(self._folder.with_name(f"{self._folder.name}.old"))
+            place.rename(self._replaced)
         self._folder.rename(place)
 
     def _close(self) -> None:
-        shutil.rmtree(self._folder.parent, ignore_errors=True)
+        """Leave nothing of ours; a worker that took over has its folder beside."""
+        for folder in (self._folder, self._replaced):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            self._folder.parent.rmdir()
         self._claim.release()
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -23,7 +23,8 @@ from tissueseg.contracts import EncoderSpec
 from tissueseg.errors import StoreNotFoundError, TissueDataError
 from tissueseg.store.fingerprint import fingerprint
 from tissueseg.store.recent import Recent
-from tissueseg.store.shards import OpenShards, ShardedArray
+from tissueseg.store.remote import AT_ONCE, UnreachableError, connect, is_remote, place
+from tissueseg.store.shards import ChunkError, OpenShards, Piece, ShardedArray, read_ahead
 
 SCHEMA = 1
 ATTRIBUTE = "tissueseg_embeddings"
@@ -60,15 +61,17 @@ class EmbeddingStore:
 
     Args:
         path: of the store; or an address such as `s3://…`, read through fsspec.
-        threads: that read a batch together.
+        threads: that read a batch together; None: 4, and of addresses as many as keep them busy.
 
     Raises:
         StoreNotFoundError: the path is missing or holds no store of features.
+        UnreachableError: the address does not answer.
     """
 
-    def __init__(self, path: str | Path, threads: int = 2) -> None:
-        self.path, self._threads = str(path), threads
-        about = _root(self.path)
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        self.path, self._threads = str(path), threads or (AT_ONCE if is_remote(path) else 4)
+        self._forget()
+        about = _root(self.path, self._open)
         try:
             self.fields: dict[str, Any] = about["fields"]
             self.fingerprint: str = about["fingerprint"]
@@ -77,6 +80,7 @@ class EmbeddingStore:
             self.made: dict[str, Any] = about["made"]
             self.dtype: str = self.fields["dtype"]
             damaged = self.fingerprint != fingerprint(self.fields) or self.dtype not in DTYPES
+            damaged |= len(self.grid) != 4
         except (KeyError, TypeError, ValueError):
             damaged = True
         if damaged:
@@ -84,7 +88,6 @@ class EmbeddingStore:
                 f"{self.path} is damaged: it does not say what its features were made from. Remove it "
                 "and embed again."
             )
-        self._forget()
 
     @property
     def name(self) -> str:
@@ -103,7 +106,7 @@ class EmbeddingStore:
             tissue: its name.
             digests: image -> digest of its pixels, in the tissue store.
         """
-        array = _open(self.path, tissue, self._opened().shards)  # others may have made it just now
+        array = self._open_array(tissue)  # others may have made it just now
         if array is None:
             return State.MISSING
         return State.COMPLETE if array.digests == dict(digests) else State.STALE
@@ -140,29 +143,51 @@ class EmbeddingStore:
             job.result()
 
     def _read_part(self, part: list[int], requests: Sequence[Request], out: np.ndarray) -> None:
+        try:
+            read_ahead(self._pieces(part, requests, out))
+        except ChunkError as error:
+            raise self._error(error.folder.rpartition("/")[2], str(error)) from error
+        if (lost := _lost(out[part, :1, :1, :1, :1].ravel())) is not None:
+            tissue, tile, view = requests[part[lost]]
+            said = f"tile {tile}, view {view} is missing: a file of it is gone"
+            raise self._error(tissue, said)
+
+    def _pieces(
+        self, part: list[int], requests: Sequence[Request], out: np.ndarray
+    ) -> Iterator[Piece]:
+        """What there is to read from local disks; what is not is read at once."""
+        rows = np.array(part)
+        chunks = np.zeros((len(part), 2 + len(self.grid)), np.int64)
+        chunks[:, :2] = [requests[i][1:] for i in part]
+        first = 0
         for tissue, group in groupby(part, lambda i: requests[i].tissue):
-            rows = np.array(list(group))
-            places = np.array([requests[i][1:] for i in rows], np.int64)
-            try:
-                self._complete(tissue).read(places, out, rows)
-                _refuse_missing(places, out[rows, :1, :1, :1, :1].ravel())
-            except TissueDataError as error:
-                raise TissueDataError(
-                    f"tissue {tissue}: features cannot be read: {str(error).rstrip('.')}. Remove "
-                    f"{array_path(self.path, tissue)} and embed again."
-                ) from error
+            last = first + len(list(group))
+            array, mine = self._complete(tissue), slice(first, last)
+            if isinstance(array, _Direct):
+                yield from array.pieces(chunks[mine], out, rows[mine])
+            else:
+                array.read(chunks[mine, :2], out, rows[mine])
+            first = last
+
+    def _error(self, tissue: str, said: str) -> TissueDataError:
+        return TissueDataError(
+            f"tissue {tissue}: features cannot be read: {said.rstrip('.')}. Remove "
+            f"{array_path(self.path, tissue)} and embed again."
+        )
 
     def _complete(self, tissue: str) -> _Array:
-        opened = self._opened()
-
         def open_it() -> _Array:
-            if (array := _open(self.path, tissue, opened.shards)) is None:
+            if (array := self._open_array(tissue)) is None:
                 raise StoreNotFoundError(
                     f"{self.path} has no features of tissue {tissue}: embed it first."
                 )
             return array
 
-        return opened.arrays.get(tissue, open_it)
+        return self._opened().arrays.get(tissue, open_it)
+
+    def _open_array(self, tissue: str) -> _Array | None:
+        form = ((self.views, *self.grid), np.dtype(DTYPES[self.dtype]))
+        return _open(self.path, tissue, form, self._opened())
 
     def _opened(self) -> _Opened:
         """Anew in another process, after a fork or from a pickle."""
@@ -171,58 +196,53 @@ class EmbeddingStore:
         return self._open
 
     def _forget(self) -> None:
-        self._open, self._pid = _Opened(self._threads), os.getpid()
+        self._open, self._pid = _Opened(self.path, self._threads), os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pid": -1, "_open": None}
 
 
-class _Array(Protocol):
-    """A complete tissue."""
-
-    digests: dict[str, str]
-    shape: tuple[int, ...]
-    shard_shape: tuple[int, ...]
-
-    def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
-        """Read (n, 2) tiles and views into those rows of `out`."""
-        ...
-
-
 class _Direct:
-    """An uncompressed array on a local disk."""
+    """A complete tissue in an uncompressed array on a local disk."""
 
     def __init__(self, digests: dict[str, str], array: ShardedArray) -> None:
         self.digests, self._array = digests, array
         self.shape, self.shard_shape = array.shape, array.shard_shape
 
-    def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
-        chunks = np.pad(places, ((0, 0), (0, len(self.shape) - 2)))
-        self._array.read(chunks, out[:, None, None], rows)
+    def pieces(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray) -> Iterator[Piece]:
+        """Tiles and views, padded to (n, 6) chunks, and the rows of `out` that they go to."""
+        return self._array.pieces(chunks, out[:, None, None], rows)
 
 
 class _ThroughZarr:
-    """Any other."""
+    """A complete tissue in any other array."""
 
-    def __init__(self, digests: dict[str, str], array: zarr.Array) -> None:
-        self.digests, self._array = digests, array
+    def __init__(self, path: str, digests: dict[str, str], array: zarr.Array) -> None:
+        self._path, self.digests, self._array = path, digests, array
         self.shape, self.shard_shape = array.shape, array.shards or array.chunks
 
     def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+        """Read (n, 2) tiles and views into those rows of `out`."""
         for (tile, view), row in zip(places.tolist(), rows.tolist(), strict=True):
             try:
                 out[row] = self._array[tile, view]  # one by one: fancy indexing is 20 times slower
+            except UnreachableError:
+                raise
             except _UNREADABLE as error:
                 said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-                raise TissueDataError(
-                    f"tile {tile}, view {view} cannot be read ({said})."
+                raise ChunkError(
+                    self._path, f"tile {tile}, view {view} cannot be read ({said})."
                 ) from error
+
+
+_Array = _Direct | _ThroughZarr
 
 
 class _Opened:
     """What a process has opened of a store."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, path: str, threads: int) -> None:
+        self.remote = connect(path)
         self.arrays: Recent[str, _Array] = Recent(_OPEN_ARRAYS)
         self.shards = OpenShards()
         self.pool = ThreadPoolExecutor(threads, "features")
@@ -233,26 +253,25 @@ def array_path(store: str, tissue: str) -> str:
     return f"{store.rstrip('/')}/{tissue}"
 
 
-def is_remote(path: str | Path) -> bool:
-    """Whether a path is an address such as `s3://…`."""
-    return "://" in str(path)
-
-
-def _refuse_missing(places: np.ndarray, firsts: np.ndarray) -> None:
-    """Refuse chunks that are gone, given the first number of each."""
+def _lost(firsts: np.ndarray) -> int | None:
+    """Which of some chunks is gone, if any is, given the first number of each."""
     lost = np.isnan(firsts) if firsts.dtype.kind == "f" else firsts == FILL["uint16"]
-    if lost.any():
-        tile, view = places[lost][0].tolist()
-        raise TissueDataError(f"tile {tile}, view {view} is missing: a file of it is gone.")
+    return int(lost.argmax()) if lost.any() else None
 
 
-def _open(store: str, tissue: str, shards: OpenShards) -> _Array | None:
-    """A tissue's array if it is complete."""
+def _open(
+    store: str, tissue: str, form: tuple[tuple[int, ...], np.dtype], opened: _Opened
+) -> _Array | None:
+    """A tissue's array if it is complete; its form is that of a tile, and a number type."""
     path = array_path(store, tissue)
     try:
-        array = zarr.open_array(path, mode="r")
+        array = zarr.open_array(place(store, opened.remote, tissue), mode="r", zarr_format=3)
         about: Any = array.attrs[ATTRIBUTE]
         digests = about["digests"] if about["complete"] is True else None
+        if (array.shape[1:], array.dtype) != form:
+            raise ValueError(f"holds {array.dtype} {array.shape[1:]}, wanted {form[1]} {form[0]}")
+    except UnreachableError:
+        raise
     except _ABSENT:
         return None
     except _UNREADABLE as error:
@@ -261,19 +280,25 @@ def _open(store: str, tissue: str, shards: OpenShards) -> _Array | None:
         ) from error
     if digests is None:
         return None
-    direct = None if is_remote(store) else ShardedArray.open(Path(path), shards)
-    return _ThroughZarr(digests, array) if direct is None else _Direct(digests, direct)
+    direct = None if opened.remote else ShardedArray.open(Path(path), opened.shards)
+    if direct is None:
+        return _ThroughZarr(path, digests, array)
+    return _Direct(digests, direct)
 
 
-def _root(path: str) -> dict[str, Any]:
-    if not is_remote(path) and not Path(path).is_dir():
+def _root(path: str, opened: _Opened) -> dict[str, Any]:
+    if not opened.remote and not Path(path).is_dir():
         raise StoreNotFoundError(f"no stored features at {path}: the path does not exist.")
     try:
-        about: Any = zarr.open_group(path, mode="r").attrs.get(ATTRIBUTE)
+        root = zarr.open_group(place(path, opened.remote), mode="r", zarr_format=3)
+        about: Any = root.attrs.get(ATTRIBUTE)
+    except UnreachableError:
+        raise
     except (*_ABSENT, *_UNREADABLE) as error:
-        raise StoreNotFoundError(
-            f"no stored features at {path} ({' '.join(str(error).split())[:200]})."
-        ) from error
+        said = f"({' '.join(str(error).split())[:200]})."
+        if opened.remote and isinstance(error, _ABSENT):
+            said = "itself: name the store, as what lies in a folder of a server is not looked for."
+        raise StoreNotFoundError(f"no stored features at {path} {said}") from error
     if not isinstance(about, dict):
         raise StoreNotFoundError(f"{path} holds no stored features: make some with embed.")
     if about.get("schema") != SCHEMA:

@@ -79,8 +79,8 @@ def flat(fields: Fields, lead: str = "") -> dict[str, Any]:
 
 def _difference(name: str, stored: Any, wanted: Any) -> Difference:
     """Of long lists, the first entry that differs."""
-    lists = isinstance(stored, Sequence) and isinstance(wanted, Sequence)
-    if lists and not isinstance(stored, str) and max(len(stored), len(wanted)) > 4:
+    lists = all(isinstance(v, Sequence) and not isinstance(v, str) for v in (stored, wanted))
+    if lists and max(len(stored), len(wanted)) > 4:
         pairs = enumerate(zip(stored, wanted, strict=False))
         at = next((i for i, (a, b) in pairs if a != b), min(len(stored), len(wanted)))
         mine, yours = (values[at] if at < len(values) else None for values in (stored, wanted))

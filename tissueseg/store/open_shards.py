@@ -21,6 +21,7 @@ from tissueseg.store.shard_layout import ShardLayout
 _OPEN_FILES = 256  # of the 1024 that most systems grant a process
 _KEPT_INDICES = 16384  # of shards; that of 64 chunks takes 0.5 kB
 _KEPT_POOLS = 4  # one for each number of threads asked for
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # only Linux has it
 
 
 class DamageError(Exception):
@@ -93,9 +94,19 @@ class Shard:
         self.version = Version(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def announce(self, start: int, size: int) -> None:
-        """Have the disk fetch a range while others are read."""
-        if hasattr(os, "posix_fadvise"):
+        """Have the disk fetch a range while others are read, unless it is in memory.
+
+        Its middle tells whether it is, as neighbours share the pages at its ends. To announce what is
+        there costs a tenth of the time that reading it takes.
+        """
+        if hasattr(os, "posix_fadvise") and not self._is_cached(start + size // 2):
             os.posix_fadvise(self._descriptor, start, size, os.POSIX_FADV_WILLNEED)
+
+    def _is_cached(self, at: int) -> bool:
+        try:
+            return _NOWAIT > 0 and os.preadv(self._descriptor, [bytearray(1)], at, _NOWAIT) == 1
+        except OSError:  # it is not, or the file system cannot tell
+            return False
 
     def read(self, start: int, out: np.ndarray, checksum: bool) -> None:
         """Fill (n,) bytes from an offset on, and compare them with the crc32c behind them, if any.

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
+from zarr.storage import FsspecStore, StorePath
 
 from tissueseg.contracts import Channel, Modality, TissueClass
 from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
@@ -19,6 +22,7 @@ from tissueseg.store import layout
 from tissueseg.store.checks import is_plain_name
 from tissueseg.store.planes import Window
 from tissueseg.store.recent import Recent
+from tissueseg.store.remote import AT_ONCE, Address, UnreachableError, connect, is_remote, place
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
 _KEPT_ATTRIBUTES = 1024  # of tissues; those of a panel of fifty take 75 kB
@@ -48,14 +52,20 @@ class ArrayType(NamedTuple):
 class TissueStore:
     """Read access to a tissue store; safe to pickle and to use after a fork.
 
+    Args:
+        path: of the store; or an address such as `s3://…`, read through fsspec.
+
     Raises:
         StoreNotFoundError: the path is missing or holds no tissue store.
+        UnreachableError: the address does not answer.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Address(path) if is_remote(path) else Path(path)
+        self._address = str(path)
+        self._forget()
         self._version = _version(self.path)
-        attributes = _root_attributes(self.path)
+        attributes = _root_attributes(self.path, self._open.remote)
         try:
             self.mpp: float | None = attributes["mpp"]
             self.classes = tuple(TissueClass(**c) for c in attributes["classes"])
@@ -70,7 +80,6 @@ class TissueStore:
             raise StoreNotFoundError(
                 f"{self.path} is damaged: its index says nothing of use. Prepare it again."
             )
-        self._forget()
 
     @property
     def tissues(self) -> tuple[str, ...]:
@@ -95,10 +104,15 @@ class TissueStore:
 
     def check_arrays(self, tissues: Sequence[str], modality: Modality) -> None:
         """Refuse tissues whose arrays are gone, before a run is well under way."""
-        for tissue in tissues:
-            for array in (*modality.images, layout.INSTANCES, layout.CLASSES):
-                if not (self.path / tissue / array / "0" / "zarr.json").is_file():
-                    raise self._damaged(tissue, f"no {array}")
+        arrays = (*modality.images, layout.INSTANCES, layout.CLASSES)
+        wanted = [(tissue, array) for tissue in tissues for array in arrays]
+        if is_remote(self.path):  # to ask is to open
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(self._open_array, *zip(*wanted, strict=True)))
+            return
+        for tissue, array in wanted:
+            if not (self.path / tissue / array / "0" / "zarr.json").is_file():
+                raise self._damaged(tissue, f"no {array}")
 
     def image_channels(self, modality: Modality) -> int:
         """Channels of a modality's stacked image."""
@@ -152,6 +166,8 @@ class TissueStore:
         handle = self._handle(tissue, array)
         try:
             return np.asarray(handle[..., y : y + height, x : x + width])
+        except UnreachableError:
+            raise
         except _NO_PIXELS as error:
             raise TissueDataError(
                 f"tissue {tissue}: {array} of {self.path} cannot be read ({_one_line(error)}): the store "
@@ -167,17 +183,25 @@ class TissueStore:
         return self._opened().handles.get((tissue, array), lambda: self._open_array(tissue, array))
 
     def _open_array(self, tissue: str, array: str) -> zarr.Array:
-        try:
-            return zarr.open_array(self.path / tissue / array / "0", mode="r")
-        except _NO_METADATA as error:
-            raise self._damaged(tissue, f"no {array} that can be read") from error
+        with self._reading(tissue, array) as remote:
+            where = place(self.path, remote, f"{tissue}/{array}/0")
+            return zarr.open_array(where, mode="r", zarr_format=3)
 
     def _read_attributes(self, tissue: str) -> dict[str, Any]:
+        with self._reading(tissue, "attributes") as remote:
+            where = place(self.path, remote, tissue)
+            found: Any = zarr.open_group(where, mode="r", zarr_format=3).attrs[layout.ATTRIBUTE]
+            return found
+
+    @contextmanager
+    def _reading(self, tissue: str, what: str) -> Iterator[FsspecStore | None]:
+        """How to reach the store, while reading something of a tissue."""
         try:
-            found: Any = zarr.open_group(self.path / tissue, mode="r").attrs[layout.ATTRIBUTE]
+            yield self._opened().remote
+        except UnreachableError:
+            raise
         except _NO_METADATA as error:
-            raise self._damaged(tissue, "no attributes that can be read") from error
-        return found
+            raise self._damaged(tissue, f"no {what} that can be read") from error
 
     def _damaged(self, tissue: str, what: str) -> StoreNotFoundError:
         return StoreNotFoundError(
@@ -191,7 +215,7 @@ class TissueStore:
         return self._open
 
     def _forget(self) -> None:
-        self._pid, self._open = os.getpid(), _Opened()
+        self._open, self._pid = _Opened(self._address), os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pid": -1, "_open": None}
@@ -200,7 +224,8 @@ class TissueStore:
 class _Opened:
     """What a process has opened of a store."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.remote = connect(address)
         self.handles: Recent[tuple[str, str], zarr.Array] = Recent(_OPEN_HANDLES)
         self.attributes: Recent[str, dict[str, Any]] = Recent(_KEPT_ATTRIBUTES)
 
@@ -209,10 +234,10 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _root_attributes(path: Path) -> dict[str, Any]:
-    if not path.exists():
+def _root_attributes(path: Path, remote: FsspecStore | None) -> dict[str, Any]:
+    if not remote and not path.exists():
         raise StoreNotFoundError(f"no tissue store at {path}: the path does not exist.")
-    attributes = stored_attributes(path)
+    attributes = stored_attributes(place(path, remote))
     if "tissues" not in attributes:
         raise StoreNotFoundError(
             f"{path} is not a tissue store: make one with `python -m tissueseg.prepare`."
@@ -225,17 +250,21 @@ def _root_attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def stored_attributes(path: Path) -> dict[str, Any]:
+def stored_attributes(path: Path | StorePath) -> dict[str, Any]:
     """What the root says of itself, empty for anything but a tissue store."""
     try:
-        stamp: Any = zarr.open_group(path, mode="r").attrs.get(layout.ATTRIBUTE)
+        stamp: Any = zarr.open_group(path, mode="r", zarr_format=3).attrs.get(layout.ATTRIBUTE)
+    except UnreachableError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # zarr.json of any form
         return {}
     return stamp if isinstance(stamp, dict) else {}
 
 
 def _version(path: Path) -> tuple[int, ...] | None:
-    """What tells a store from another that takes its path."""
+    """What tells a store from another that takes its path; None: nothing does."""
+    if is_remote(path):
+        return None
     try:
         status = (path / "zarr.json").stat()
     except OSError:
