@@ -93,8 +93,10 @@ def diagnose(config: DictConfig, console: Console) -> Iterator[Finding]:
     if spec is None or not fits or split is None:
         return
     features = found.attempt("encoder", lambda: _check_features(found, config, store, split, spec))
+    found.attempt("features", lambda: _list_features(found, config, store, split))
     yield from found.take()
     if features is not None:
+        _describe_encoder(found, features)
         found.attempt("one tile", lambda: _try_tile(found, config, store, split, features))
     yield from found.take()
 
@@ -211,12 +213,47 @@ def _check_features(
     check_tiles(features.spec, tile_px, store.mpp)
     for note in features.notes:
         found.say("features", note.removeprefix("features: "))
+    return features
+
+
+def _list_features(found: Diagnosis, config: DictConfig, store: TissueStore, split: Split) -> None:
+    """Every store of features in the folder, and whether it serves this composition."""
+    from tissueseg.features import features_folder
+    from tissueseg.reporting.embedding_table import store_line
+    from tissueseg.store.embedding_folder import stored_features
+    from tissueseg.store.remote import is_remote
+
+    folder = features_folder(config, store)
+    for stored in () if is_remote(folder) else stored_features(Path(folder), store):
+        if stored.store is None:
+            found.say("features", stored.error, "notice")
+            continue
+        serves = _serves(stored.path, config, store, split)
+        state = "notice" if stored.faulty else "ok"
+        found.say("features", f"{store_line(stored, len(store.tissues))}; {serves}", state)
+
+
+def _serves(path: Path, config: DictConfig, store: TissueStore, split: Split) -> str:
+    """What a composition that names this store of features would be told."""
+    from tissueseg.features import find_stored
+
+    naming = config.copy()
+    naming.embeddings.path = str(path)
+    try:
+        reason = find_stored(naming, store, split)
+    except TissuesegError as error:  # of the encoder or the weights, and a finding already
+        return f"cannot be compared ({one_line(error)})"
+    if not isinstance(reason, str):
+        return "serves"
+    return reason.removeprefix("the nearest store, ").removeprefix(path.name).lstrip(", ")
+
+
+def _describe_encoder(found: Diagnosis, features: FeatureSource) -> None:
     for line in features.encoder.describe() if features.encoder else ():
         found.say("encoder", line)
     found.say("encoder", f"{features.spec.label}: sha256 {features.spec.sha256}")
     if features.spec.random_init:
         found.say("encoder", "random weights: it has learnt nothing", "notice")
-    return features
 
 
 def _try_tile(

@@ -1,7 +1,8 @@
 """`python -m tissueseg.doctor …`: what `train` would meet with the same words; exit 1: it would fail.
 
 `doctor store=PATH` looks through a store alone, and leaves what it saw in `…_check` beside it; exit 1:
-something looks wrong.
+something looks wrong. `doctor embeddings=FOLDER` looks through stores of features, exit 1: some are of no
+use; with `prune=…` it removes what it is told to.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg.command import run_command, tracked
+from tissueseg.errors import ConfigError, StoreNotFoundError
 
+if TYPE_CHECKING:
+    from tissueseg.store.embedding_folder import StoredFeatures
+
+_STALE = "stale"
 _MARKS = {
     "ok": "[green]ok    [/green]",
     "notice": "[yellow]notice[/yellow]",
@@ -24,9 +31,20 @@ _MARKS = {
 
 def doctor(config: DictConfig) -> None:
     """Print one line a finding, then what they come to."""
+    if not OmegaConf.is_dict(config.embeddings):
+        _look_at_features(config)
+        return
+    if config.prune is not None:
+        raise ConfigError(
+            f"prune={config.prune} has no folder to prune in: give embeddings=FOLDER too."
+        )
     if not OmegaConf.is_dict(config.store):
         _check_store(str(config.store))
         return
+    _diagnose(config)
+
+
+def _diagnose(config: DictConfig) -> None:
     from tissueseg.diagnosis import diagnose
 
     console, failed, topic = Console(highlight=False), 0, ""
@@ -54,6 +72,72 @@ def _check_store(path: str) -> None:
         folder = Path(folder.name)
     if report_check(store, Console(), tracked, folder):
         sys.exit(1)
+
+
+def _look_at_features(config: DictConfig) -> None:
+    from tissueseg.reporting.embedding_table import show_stores
+    from tissueseg.store.embedding_folder import stored_features
+
+    folder, console = _features_folder(config), Console(highlight=False)
+    found = list(stored_features(folder))
+    if config.prune is not None:
+        _prune(config, folder, found, console)
+        return
+    show_stores(console, found)
+    if any(stored.fault or stored.faulty for stored in found):
+        sys.exit(1)
+
+
+def _features_folder(config: DictConfig) -> Path:
+    """The local folder, or store, that was named; nothing else may be said of it."""
+    from tissueseg.store.embedding_folder import SUFFIX, root_fault
+    from tissueseg.store.embeddings import EmbeddingStore
+    from tissueseg.store.remote import is_remote
+
+    named = config.embeddings
+    if not isinstance(named, str) or is_remote(named):
+        raise ConfigError(f"embeddings={named}, wanted a local folder of stores of features.")
+    if not OmegaConf.is_dict(config.store):
+        raise ConfigError("store=… and embeddings=… are looked through one at a time: give one.")
+    if not isinstance(config.dry_run, bool):
+        raise ConfigError(f"dry_run={config.dry_run}, wanted true or false.")
+    folder = Path(named).expanduser().resolve()
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        raise StoreNotFoundError(f"embeddings={named} is no folder that can be read.")
+    if folder.name.endswith(SUFFIX) and not root_fault(folder):
+        EmbeddingStore(folder)  # says what else it is
+    return folder
+
+
+def _prune(config: DictConfig, folder: Path, found: list[StoredFeatures], console: Console) -> None:
+    """Remove what was named, or what is of no use, and say how much space that frees."""
+    from tissueseg.reporting.embedding_table import shown_bytes
+    from tissueseg.store.embedding_removal import chosen, take_away, useless
+
+    words, dry_run, freed = _words(config.prune), config.dry_run, 0
+    removals = list(useless(folder, found)) if words == [_STALE] else chosen(found, words)
+    for removal in removals:
+        kept = take_away(removal, dry_run)
+        if kept and words != [_STALE]:
+            raise ConfigError(f"{removal.what} is kept: {kept}.")
+        freed += 0 if kept else removal.bytes
+        size = f"({removal.why}): {shown_bytes(removal.bytes)}"
+        done = f"{'would remove' if dry_run else 'removed'} {removal.what} {size}"
+        line = f"kept {removal.what}: {kept}" if kept else done
+        console.print(line, markup=False, soft_wrap=True)
+    would = "would be freed, unless workers are at it; nothing is removed (dry_run=true)"
+    console.print(f"{shown_bytes(freed)} {would if dry_run else 'freed'}", soft_wrap=True)
+
+
+def _words(prune: Any) -> list[str]:
+    """Names, as text: Hydra takes some fingerprints for numbers."""
+    given = list(prune) if OmegaConf.is_list(prune) else [prune]
+    for word in given:
+        if not isinstance(word, str | int) or isinstance(word, bool):
+            raise ConfigError(f"prune={word} reads as no name: begin with that of the store.")
+    if not given:
+        raise ConfigError("prune=[] names no store of features: give names, or prune=stale.")
+    return [str(word) for word in given]
 
 
 if __name__ == "__main__":
