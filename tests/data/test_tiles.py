@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tissueseg.data.tiles import EDGES, TileGrid
+from tissueseg.data.tiles import EDGES, TileCover, TileGrid
 from tissueseg.errors import ConfigError
 
 sizes = st.integers(1, 90)
@@ -80,3 +80,47 @@ def test_the_study_s_tissue_has_625_tiles():
 def test_an_unknown_edge_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"edge='crop' is unknown: choose from pad, shift, drop"):
         TileGrid(10, 10, 5, "crop")
+
+
+def corners(grid: TileGrid) -> list[tuple[int, int]]:
+    return [
+        (tile.rows.start, tile.columns.start) for tile in map(grid.__getitem__, range(len(grid)))
+    ]
+
+
+@given(sizes, sizes, tile_sizes, edges)
+def test_starts_are_those_of_its_tiles_row_by_row(height, width, tile_px, edge):
+    grid = TileGrid(height, width, tile_px, edge)
+    rows, columns = grid.starts
+    assert [(y, x) for y in rows for x in columns] == corners(grid)
+
+
+@given(sizes, sizes, tile_sizes, st.sets(edges, min_size=1))
+def test_a_cover_has_the_tiles_of_all_its_grids_once_in_rows(height, width, tile_px, edges):
+    cover = TileCover(height, width, tile_px, edges)
+    origins = [cover.origin(i) for i in range(len(cover))]
+    assert origins == sorted(set(origins))
+    for edge in edges:
+        wanted = corners(TileGrid(height, width, tile_px, edge))
+        assert set(wanted) <= set(origins)
+        found = cover.index(np.array(wanted, np.int64).reshape(-1, 2))
+        assert [origins[i] for i in found] == wanted
+
+
+@given(sizes, sizes, tile_sizes, edges)
+def test_a_cover_of_one_grid_numbers_tiles_as_the_grid_does(height, width, tile_px, edge):
+    grid, cover = TileGrid(height, width, tile_px, edge), TileCover(height, width, tile_px, [edge])
+    assert [cover.origin(i) for i in range(len(cover))] == corners(grid)
+
+
+def test_where_grids_agree_a_tile_is_stored_once():
+    """The corner of both grids at an uneven edge is stored too: a tile more, for simple numbers."""
+    counts = {(64, 64): 4, (70, 64): 8, (70, 75): 16, (20, 64): 2, (20, 20): 1}
+    covers = {size: TileCover(*size, 32, ["shift", "pad", "pad"]) for size in counts}
+    assert {size: len(cover) for size, cover in covers.items()} == counts
+    assert covers[70, 64].index(np.array([[38, 32], [64, 0]])).tolist() == [5, 6]
+
+
+def test_a_tissue_without_a_tile_has_an_empty_cover():
+    assert len(TileCover(20, 64, 32, ["drop"])) == 0
+    assert len(TileCover(20, 64, 32, ["drop", "pad"])) == 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -17,6 +20,10 @@ TORCH_DTYPES = {
     "bfloat16": torch.bfloat16,
     "float32": torch.float32,
 }
+
+
+_KEPT_BATCHES = 4
+_ALIGNED = 64  # bytes: the kernel copies into other places at half the speed
 
 
 def array_of(features: Tensor) -> np.ndarray:
@@ -42,7 +49,8 @@ class StoredFeatures:
         pin_memory: bool = False,
     ) -> None:
         self._store, self._covers, self._tissues = store, tuple(covers), tuple(tissues)
-        self._pin_memory = pin_memory
+        self._pin_memory = pin_memory and torch.accelerator.is_available()
+        self._memory = BatchMemory()
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with its features (B, level, h, w, D), in the number type of the store."""
@@ -52,11 +60,7 @@ class StoredFeatures:
             Request(self._tissues[tissue], tile, view)
             for tissue, tile, view in zip(tissues, tiles, views, strict=True)
         ]
-        features = torch.empty(
-            (len(requests), *self._store.grid),
-            dtype=TORCH_DTYPES[self._store.dtype],
-            pin_memory=self._pin_memory,
-        )
+        features = self._empty((len(requests), *self._store.grid))
         self._store.read(requests, array_of(features))
         return batch._replace(features=features)
 
@@ -76,6 +80,12 @@ class StoredFeatures:
             sizes[tissue] = self._store.shard_tiles(self._tissues[tissue])
         return tissues.astype(np.int64) << 32 | tiles // sizes[tissues]
 
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        dtype = TORCH_DTYPES[self._store.dtype]
+        if self._pin_memory:  # torch keeps such memory itself
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        return self._memory.empty(shape, dtype)
+
     def _tiles(self, tissues: np.ndarray, origins: np.ndarray) -> np.ndarray:
         """(n,) numbers of tiles in their tissues' arrays."""
         found = np.empty(len(tissues), np.int64)
@@ -83,6 +93,36 @@ class StoredFeatures:
             rows = tissues == tissue
             found[rows] = self._covers[tissue].index(origins[rows])
         return found
+
+
+class BatchMemory:
+    """Memory for one batch after another, used again when nobody holds what lay there.
+
+    Fresh pages for tens of megabytes cost as much as reading from the page cache does.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor on the CPU, not initialised."""
+        size = math.prod(shape) * dtype.itemsize
+        memory = self._take(size + _ALIGNED)
+        start = -memory.ctypes.data % _ALIGNED
+        lent = memory[start : start + size]
+        weakref.finalize(lent, self._give_back, memory).atexit = False
+        return torch.from_numpy(lent).view(dtype).view(shape)  # keeps that very array
+
+    def _take(self, size: int) -> np.ndarray:
+        with suppress(IndexError):  # another thread's
+            while self._free:
+                if len(memory := self._free.pop()) >= size:
+                    return memory
+        return np.empty(size, np.uint8)
+
+    def _give_back(self, memory: np.ndarray) -> None:
+        if len(self._free) < _KEPT_BATCHES:
+            self._free.append(memory)
 
 
 def as_encoded(batch: Batch) -> Features:

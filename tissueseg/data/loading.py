@@ -37,11 +37,12 @@ class PrefetchLoader(DataLoader[T_co]):
     Args:
         dataset: read by one thread at a time, which is not always the caller's.
         args: of `DataLoader`, after the dataset.
-        depth: batches made ahead, the one being made included; with `num_workers` > 0 it has no part,
-            for those work ahead themselves.
-        finish: what is still to be done with each batch, on the thread, wherever it was made; None:
-            nothing.
-        kwargs: of `DataLoader`.
+        depth: batches made ahead, the one being made included. Worker processes work ahead themselves:
+            with `num_workers` > 0 it counts those being finished, and has no part without `finish`.
+        finish: what is still to be done with each batch, in this process, wherever it was made: on the
+            thread, the first one in the caller's. None: nothing.
+        kwargs: of `DataLoader`; with `persistent_workers` an epoch ends when the next one begins, as
+            both read from the same workers.
 
     Raises:
         ConfigError: depth is less than 1.
@@ -62,14 +63,20 @@ class PrefetchLoader(DataLoader[T_co]):
         super().__init__(dataset, *args, **kwargs)
         self.finish = finish
         self.depth = depth  # Lightning builds loaders anew from attributes named like arguments
+        self._reader: _Reader[T_co] | None = None  # of persistent workers
 
     def __iter__(self) -> Iterator[T_co]:
+        if self._reader is not None:
+            self._reader.stop(patience_s=None)  # it must not take what its workers make next
         batches = super().__iter__()
         if self.finish is not None:
             batches = map(self.finish, batches)
         elif self.num_workers:
             return batches
-        return PrefetchIterator(_Reader(batches, self.depth, self.pin_memory))
+        reader = _Reader(batches, self.depth, self.pin_memory)
+        if self.persistent_workers:
+            self._reader = reader
+        return PrefetchIterator(reader)
 
 
 class PrefetchIterator(Iterator[T_co]):
@@ -80,8 +87,6 @@ class PrefetchIterator(Iterator[T_co]):
         self._finish = weakref.finalize(self, reader.stop)
 
     def __next__(self) -> T_co:
-        if not self._finish.alive:
-            raise StopIteration
         try:
             return self._reader.take()
         except BaseException:  # the end, an error of the dataset's, or Ctrl-C
@@ -135,6 +140,8 @@ class _Reader(Generic[T_co]):
         The first is made here. It has to be waited for anyway, and samplers draw their seeds with it:
         these come from the global generator when the plain loader takes them, not at some later time.
         """
+        if self._stopped:
+            raise StopIteration
         if self._thread is None:
             batch = next(self._batches)
             self._start()
@@ -148,14 +155,14 @@ class _Reader(Generic[T_co]):
         self._wanted.put(True)
         return batch
 
-    def stop(self) -> None:
+    def stop(self, patience_s: float | None = PATIENCE_S) -> None:
         """End the thread once the read under way is done; again is harmless."""
         self._stopped = True
         self._wanted.put(False)
         atexit.unregister(self.stop)
         # The thread itself comes here when garbage is collected in it.
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(PATIENCE_S)
+            self._thread.join(patience_s)
         self._made = SimpleQueue()
 
     def _start(self) -> None:

@@ -23,7 +23,7 @@ from tissueseg.data.tiles import TileCover
 from tissueseg.data.views import Views
 from tissueseg.encoders.base import Encoder
 from tissueseg.errors import FeatureOverflowError, StoreWriteError, TissuesegError
-from tissueseg.store.embedding_writer import Attempt, EmbeddingWriter
+from tissueseg.store.embedding_writer import Attempt, EmbeddingWriter, work_folder
 from tissueseg.store.embeddings import State
 
 _BLOCKS = 2  # one is filled, one is written
@@ -106,20 +106,27 @@ class Embedder:
         return outcome
 
     def _begin(self, tissue: Tissue, outcome: Outcome) -> Attempt | None:
-        """Claim a tissue, if there is anything to do."""
-        store = self._writer.store
-        attempt = None
-        if store.state(tissue.name, tissue.digests) != State.COMPLETE:
+        """Claim a tissue, if there is anything to do, be it to clear up behind a killed worker."""
+        complete = self._is_complete(tissue)
+        if not complete or self._left_behind(tissue):
             attempt = self._writer.begin(tissue.name, len(tissue.cover))
-            if attempt is None:
+            if attempt is None and not complete:
                 outcome.elsewhere.append(tissue.name)
                 return None
-            if store.state(tissue.name, tissue.digests) != State.COMPLETE:
-                return attempt
-            attempt.discard()  # completed by another worker since we looked
+            if attempt is not None:
+                if not self._is_complete(tissue):
+                    return attempt
+                attempt.discard()  # perhaps completed by another worker since we looked
         outcome.kept.append(tissue.name)
         self._tell(tissue.name, len(tissue.cover), False)
         return None
+
+    def _is_complete(self, tissue: Tissue) -> bool:
+        return self._writer.store.state(tissue.name, tissue.digests) == State.COMPLETE
+
+    def _left_behind(self, tissue: Tissue) -> bool:
+        """Whether there are attempts at it, by workers alive or dead."""
+        return (work_folder(self._writer.path) / "tissues" / tissue.name).exists()
 
     def _try(
         self,
@@ -234,14 +241,14 @@ class _Blocks:
 class _Publishing(NamedTuple):
     tissue: str
     attempt: Attempt
-    job: Future[None]
+    job: Future[bool]
 
 
 def _settle(publishing: deque[_Publishing], outcome: Outcome, most: int) -> None:
     """Wait until at most so many tissues are on their way into the store."""
     while len(publishing) > most:
-        publishing[0].job.result()
-        outcome.encoded.append(publishing.popleft().tissue)
+        published = publishing[0].job.result()
+        (outcome.encoded if published else outcome.elsewhere).append(publishing.popleft().tissue)
 
 
 def _tiles(tissue: Tissue) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -31,6 +31,8 @@ from tissueseg.store.shard_file import write_shard
 
 SHARD_BYTES = 64 * 2**20
 CODECS = ("none", "zstd")
+
+Made = TypeVar("Made")
 
 
 class Grid(NamedTuple):
@@ -164,7 +166,7 @@ class Attempt:
         self.tissue = tissue
         self._writer, self._claim, self._folder = writer, claim, folder
         self._replaced = folder.with_name(f"{folder.name}.old")
-        self._jobs: list[Future[None]] = []
+        self._jobs: list[Future[Any]] = []
         self._block = writer.block_shape(tiles)
         compressors = [ZstdCodec(level=1)] if writer.codec == "zstd" else []
         self._array = zarr.create_array(
@@ -188,8 +190,10 @@ class Attempt:
         """
         return self._later(self._write, number, block)
 
-    def publish(self, digests: Mapping[str, str]) -> Future[None]:
+    def publish(self, digests: Mapping[str, str]) -> Future[bool]:
         """Let the tissue appear in the store, in the background, once its shards are written.
+
+        The result is False if another worker has taken the tissue over.
 
         Args:
             digests: image -> digest of the pixels its features were made from.
@@ -203,9 +207,10 @@ class Attempt:
         wait(self._jobs)
         self._close()
 
-    def _later(self, job: Callable[..., None], *given: Any) -> Future[None]:
-        self._jobs.append(self._writer.thread.submit(job, *given))
-        return self._jobs[-1]
+    def _later(self, job: Callable[..., Made], *given: Any) -> Future[Made]:
+        future = self._writer.thread.submit(job, *given)
+        self._jobs.append(future)
+        return future
 
     def _write(self, number: int, block: np.ndarray) -> None:
         written, began = self._writer.written, perf_counter()
@@ -222,16 +227,17 @@ class Attempt:
         written.bytes += block.nbytes
         written.seconds += perf_counter() - began
 
-    def _publish(self, shards: list[Future[None]], digests: dict[str, str]) -> None:
+    def _publish(self, shards: list[Future[None]], digests: dict[str, str]) -> bool:
         for shard in shards:
             shard.result()
         try:
             self._array.update_attributes({ATTRIBUTE: {"digests": digests, "complete": True}})
-            if self._claim.held():
+            if held := self._claim.held():
                 self._replace(Path(array_path(self._writer.store.path, self.tissue)))
         except OSError as error:
             raise unwritten(self._writer.path, error) from error
         self._close()
+        return held
 
     def _replace(self, place: Path) -> None:
         """Take the tissue's place in the store; what stands there was made from other images."""
