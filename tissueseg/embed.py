@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg.command import USER_ERROR, one_line, plain, run_command
-from tissueseg.errors import ConfigError, SpecMismatchError
+from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ def embed(config: DictConfig) -> None:
     """Encode what is missing, here or on as many devices as were asked for."""
     from tissueseg import preflight
 
+    config.features = "online"  # the encoder is needed, and so are its weights
     preflight.check(config)
     preflight.check_machine(config)
     _check(config)
@@ -57,6 +58,7 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.features import build_encoder, find_stored
     from tissueseg.modules.embedding import Embedder
     from tissueseg.preflight import modality_of
+    from tissueseg.store.embedding_folder import unfinished_bytes
     from tissueseg.store.embedding_writer import EmbeddingWriter
     from tissueseg.store.embeddings import EmbeddingStore
     from tissueseg.store.fingerprint import Check
@@ -67,7 +69,8 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     store.require(modality)
     split, tile_px = assembly.open_split(config, store), config.data.tile_px
     config.embeddings.check = Check.STRICT.value  # just what was asked for
-    if isinstance(found := find_stored(config, store, split), EmbeddingStore):
+    found = find_stored(config, store, split)
+    if isinstance(found, EmbeddingStore) and not unfinished_bytes(Path(found.path)):
         console.print(f"all tissues are complete already: {found.path}", soft_wrap=True)
         return False
     encoder = build_encoder(config, data_spec(store, modality, tile_px))
@@ -147,7 +150,13 @@ def _open_store(
     path = folder if named else folder / store_name(spec, config, fingerprint(fields))
     made = {"store": str(store.path.resolve()), "by": environment()}
     grid = Grid(len(spec.channels), tokens, tokens, spec.channels[0])
-    return create_store(path, fields, spec, grid, made)
+    try:
+        return create_store(path, fields, spec, grid, made)
+    except StoreNotFoundError as error:
+        raise StoreNotFoundError(
+            f"{str(error).rstrip('.')}. Something else stands in the way: give embeddings.path=… a path "
+            "that is free, or a folder of stores."
+        ) from error
 
 
 def _autocast(precision: str) -> torch.dtype | None:

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 SIDES = ("val", "test", "train")
 
+_BEFORE = {
+    "views": {"dihedral": 1, "extra": 0},
+    "embeddings": {"path": None, "dtype": "float16", "codec": "none"},
+    "data": {"shuffle": "full"},
+}
+"""What runs from before features could be stored do not say."""
+
+_TAKEN_TO = {"markers.table": ("encoder.markers.path", "encoder.sp.markers.path")}
+"""Options that a saved configuration repeats where they are used."""
+
+_EMBED = "python -m tissueseg.embed, with the words of the run's environment.json"
+
 
 def evaluate(config: DictConfig) -> None:
     """Load, check that everything fits, count, print and write."""
@@ -44,7 +56,9 @@ def evaluate(config: DictConfig) -> None:
     checkpoint.check_data(about_data)
     split = _chosen(config, checkpoint, store)
     normaliser = checkpoint.read_normaliser()
-    features = open_features(trained, store, split, normaliser)
+    features = open_features(trained, store, split, normaliser, _EMBED)
+    for line in features.notes:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     checkpoint.check_encoder(features.spec)
     data = assembly.open_data(trained, store, split, features, normaliser)
     module = assembly.build_module(trained, features, data)
@@ -81,22 +95,21 @@ def _check_out(out: Path) -> None:
 
 def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
     """The run's configuration, with what this command says of machine, store and panels on top."""
-    from tissueseg.data.views import Views
     from tissueseg.reporting import runs
 
     trained = OmegaConf.load(folder / runs.CONFIG)
     assert isinstance(trained, DictConfig)
     trained.trainer = OmegaConf.to_container(config.trainer, resolve=True)
     said = {"panels": config.panels, "data": config.data, "features": config.features}
-    said["embeddings"] = config.embeddings
-    if "views" not in trained:  # a run from before there were any
-        said["views"] = Views().as_dict()
+    said["embeddings"] = {"check": config.embeddings.check}
+    if config.embeddings.path is not None or config.store.path is not None:
+        said["embeddings"]["path"] = config.embeddings.path
     if config.store.path is not None:
         said["store"] = {"path": config.store.path}
     if "weights" in trained.decoder:
         trained.decoder.weights = None  # training began with them; decoder.ckpt has what came of it
     _take_moved(config, trained)
-    merged = OmegaConf.merge(trained, said)
+    merged = OmegaConf.merge(_BEFORE, trained, said)
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -106,12 +119,16 @@ def _take_moved(config: DictConfig, trained: DictConfig) -> None:
     for key in ("encoder.weights", "encoder.he.weights", "encoder.sp.weights", "markers.table"):
         if (moved := OmegaConf.select(config, key)) is None:
             continue
-        if OmegaConf.select(trained, key) is None:
+        place = next((p for p in _TAKEN_TO.get(key, (key,)) if _has(trained, p)), None)
+        if place is None:
             raise ConfigError(f"{key}={moved}: this run has none.")
-        OmegaConf.update(trained, key, moved)
-        if key == "markers.table":  # the saved config repeats it where it is used
-            node = trained.encoder if "markers" in trained.encoder else trained.encoder.sp
-            node.markers.path = moved
+        OmegaConf.update(trained, place, moved)
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    """Whether a configuration has an option, be it null."""
+    node, _, name = key.rpartition(".")
+    return name in (OmegaConf.select(config, node) or ())
 
 
 def _chosen(config: DictConfig, checkpoint: DecoderCheckpoint, store: TissueStore) -> Split:

@@ -26,7 +26,7 @@ from tissueseg.encoders.base import Encoder
 from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError, TissuesegError
 from tissueseg.options import encoder_nodes
 from tissueseg.preflight import modality_of
-from tissueseg.store.embedding_folder import SUFFIX, embedding_stores
+from tissueseg.store.embedding_folder import SUFFIX, embedding_stores, folder_beside
 from tissueseg.store.embeddings import EmbeddingStore, State
 from tissueseg.store.fingerprint import Check, Difference, differences
 from tissueseg.store.provenance import record
@@ -123,7 +123,7 @@ def features_folder(config: DictConfig, store: TissueStore) -> str:
         raise ConfigError(
             f"{store.path} is remote, so features have no place beside it: name one with embeddings.path."
         )
-    return str(store.path.with_name(f"{store.path.stem}_embeddings").resolve())
+    return str(folder_beside(store.path).resolve())
 
 
 def tile_cover(config: DictConfig, store: TissueStore, tissue: str) -> TileCover:

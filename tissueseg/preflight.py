@@ -29,6 +29,7 @@ from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.options import check_encoder_options, encoder_nodes
+from tissueseg.store.embedding_folder import folder_beside
 from tissueseg.store.embedding_writer import CODECS
 from tissueseg.store.embeddings import DTYPES
 from tissueseg.store.fingerprint import Check
@@ -136,14 +137,21 @@ def check_machine(config: DictConfig) -> None:
 def _check_files(config: DictConfig) -> None:
     """Weights must be named, or random ones asked for, and local files must be there.
 
-    Stored features need none.
+    Stored features need none, where there are some.
     """
     for key, node in _weighted_nodes(config):
-        if config.features == "stored" and node.weights is None:
+        if node.weights is None and not node.random_init and _may_be_stored(config):
             continue
         check_source(node.weights, f"{key}={node.spec.name}", node.random_init, key)
     if weights := config.decoder.get("weights"):
         check_local(weights)
+
+
+def _may_be_stored(config: DictConfig) -> bool:
+    """Whether features may be there without weights; the store will tell."""
+    if config.features == "auto" and config.store.path and not config.embeddings.path:
+        return folder_beside(Path(config.store.path)).is_dir()
+    return config.features == "stored" or bool(config.features == "auto" and config.embeddings.path)
 
 
 def check_training(config: DictConfig) -> None:

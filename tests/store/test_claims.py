@@ -398,13 +398,28 @@ def test_folder_that_is_gone_or_a_file_is_said_in_one_line(
 def test_claim_that_a_full_disk_cut_short_is_given_back(
     worker: Callable[..., Claims], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     claims = worker()
     with monkeypatch.context() as patch:
-        patch.setattr(claims_module.json, "dump", full)
+        patch.setattr(Path, "write_text", full)
         with pytest.raises(TissueDataError, match="No space left on device"):
             claims.take("t")
-    assert files(claims) == ["t.1.free"]
-    assert take(worker()).path.name == "t.2.claim"
+    assert files(claims) == []
+    assert take(worker()).path.name == "t.1.claim"
+
+
+def test_disks_without_hard_links_hold_claims_too(
+    worker: Callable[..., Claims], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    one, other = worker(), worker()
+    claim = one.take("a")
+    assert claim is not None
+    assert claim.held()
+    assert other.take("a") is None
+    assert [path.name for path in one.folder.iterdir()] == ["a.1.claim"]

@@ -27,6 +27,7 @@ from tissueseg.store.checks import is_plain_name
 
 _FILE = re.compile(r"(?P<name>.+)\.(?P<generation>[1-9][0-9]*)\.(?P<state>claim|free)")
 _ATTEMPTS = 3  # to take a name; each one that fails means that another worker was faster
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _ZOMBIE = -1  # stands for the start of a process that is dead, though its parent has not asked yet
 
 
@@ -158,19 +159,17 @@ class Claim:
                 self._free()
 
     def _create(self) -> bool:
-        """Write the file, if there is none of this generation."""
+        """Write the file, if there is none of this generation.
+
+        It appears whole: nobody must wait for a claim that a full disk or a kill cut short.
+        """
+        worker = _Worker(_host(), os.getpid(), _start(os.getpid()), self._nonce)
+        draft = self.path.with_name(f".{self._nonce}.draft")
         try:
-            file = self.path.open("x", encoding="utf-8")  # O_CREAT | O_EXCL: one of all can
-        except FileExistsError:
-            return False
-        try:
-            with file:
-                worker = _Worker(_host(), os.getpid(), _start(os.getpid()), self._nonce)
-                json.dump(worker._asdict(), file)
-        except OSError:
-            self._free()  # nobody must wait for a claim that a full disk cut short
-            raise
-        return True
+            draft.write_text(json.dumps(worker._asdict()), encoding="utf-8")
+            return _linked(draft, self.path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _free(self) -> None:
         with suppress(FileNotFoundError):  # taken over and tidied away this very moment
@@ -203,6 +202,23 @@ class _Found(NamedTuple):
 
     worker: _Worker | None  # None: half written
     touched_s: float  # by the file server's clock
+
+
+def _linked(draft: Path, path: Path) -> bool:
+    """Give a file a name that only one of all can take; False: it is taken."""
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        try:
+            with path.open("xb") as file:
+                file.write(draft.read_bytes())
+        except FileExistsError:
+            return False
+    return True
 
 
 def _marks(folder: Path, name: str) -> Iterator[_Mark]:

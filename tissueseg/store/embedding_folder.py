@@ -68,6 +68,11 @@ class StoredFeatures(NamedTuple):
         return tuple(tissue for tissue in self.tissues if tissue.fault)
 
 
+def folder_beside(store: Path) -> Path:
+    """Where stores of features stand unless they are told where, given the tissue store."""
+    return store.with_name(f"{store.stem}_embeddings")
+
+
 def embedding_stores(folder: str) -> Iterator[EmbeddingStore | TissuesegError]:
     """All stores of features in a folder, and what is wrong with those that cannot be opened."""
     for path in [folder] if is_remote(folder) else store_paths(Path(folder)):
@@ -218,7 +223,7 @@ def _origin(path: Path, store: EmbeddingStore) -> Origin:
         return Origin("", None, gone=False)
     made = Path(said)
     places = [made, path.parent.parent / made.name, path.parent / made.name]
-    if path.parent.name == f"{made.stem}_embeddings":  # where `train` looks for the one beside it
+    if path.parent.name == folder_beside(made).name:  # where `train` looks for the one beside it
         places[:2] = places[1::-1]
     for place in places:
         try:

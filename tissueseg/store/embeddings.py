@@ -25,6 +25,7 @@ from tissueseg.store.fingerprint import fingerprint
 from tissueseg.store.recent import Recent
 from tissueseg.store.remote import AT_ONCE, UnreachableError, connect, is_remote, place
 from tissueseg.store.shards import ChunkError, OpenShards, Piece, ShardedArray, read_ahead
+from tissueseg.store.versions import Version, version
 
 SCHEMA = 1
 ATTRIBUTE = "tissueseg_embeddings"
@@ -183,7 +184,13 @@ class EmbeddingStore:
                 )
             return array
 
-        return self._opened().arrays.get(tissue, open_it)
+        array = self._opened().arrays.get(tissue, open_it)
+        if version(array_path(self.path, tissue)) != array.version:
+            raise StoreNotFoundError(
+                f"{self.path}: tissue {tissue} was replaced or removed while it was being read: start "
+                "again with what is there now."
+            )
+        return array
 
     def _open_array(self, tissue: str) -> _Array | None:
         form = ((self.views, *self.grid), np.dtype(DTYPES[self.dtype]))
@@ -205,8 +212,10 @@ class EmbeddingStore:
 class _Direct:
     """A complete tissue in an uncompressed array on a local disk."""
 
-    def __init__(self, digests: dict[str, str], array: ShardedArray) -> None:
-        self.digests, self._array = digests, array
+    def __init__(
+        self, version: Version | None, digests: dict[str, str], array: ShardedArray
+    ) -> None:
+        self.version, self.digests, self._array = version, digests, array
         self.shape, self.shard_shape = array.shape, array.shard_shape
 
     def pieces(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray) -> Iterator[Piece]:
@@ -217,8 +226,10 @@ class _Direct:
 class _ThroughZarr:
     """A complete tissue in any other array."""
 
-    def __init__(self, path: str, digests: dict[str, str], array: zarr.Array) -> None:
-        self._path, self.digests, self._array = path, digests, array
+    def __init__(
+        self, path: str, version: Version | None, digests: dict[str, str], array: zarr.Array
+    ) -> None:
+        self._path, self.version, self.digests, self._array = path, version, digests, array
         self.shape, self.shard_shape = array.shape, array.shards or array.chunks
 
     def read(self, places: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
@@ -264,6 +275,7 @@ def _open(
 ) -> _Array | None:
     """A tissue's array if it is complete; its form is that of a tile, and a number type."""
     path = array_path(store, tissue)
+    seen = version(path)
     try:
         array = zarr.open_array(place(store, opened.remote, tissue), mode="r", zarr_format=3)
         about: Any = array.attrs[ATTRIBUTE]
@@ -282,8 +294,8 @@ def _open(
         return None
     direct = None if opened.remote else ShardedArray.open(Path(path), opened.shards)
     if direct is None:
-        return _ThroughZarr(path, digests, array)
-    return _Direct(digests, direct)
+        return _ThroughZarr(path, seen, digests, array)
+    return _Direct(seen, digests, direct)
 
 
 def _root(path: str, opened: _Opened) -> dict[str, Any]:

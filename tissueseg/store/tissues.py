@@ -23,6 +23,7 @@ from tissueseg.store.checks import is_plain_name
 from tissueseg.store.planes import Window
 from tissueseg.store.recent import Recent
 from tissueseg.store.remote import AT_ONCE, Address, UnreachableError, connect, is_remote, place
+from tissueseg.store.versions import version
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
 _KEPT_ATTRIBUTES = 1024  # of tissues; those of a panel of fifty take 75 kB
@@ -64,7 +65,7 @@ class TissueStore:
         self.path: Path = Address(path) if is_remote(path) else Path(path)
         self._address = str(path)
         self._forget()
-        self._version = _version(self.path)
+        self._version = version(self.path)
         attributes = _root_attributes(self.path, self._open.remote)
         try:
             self.mpp: float | None = attributes["mpp"]
@@ -158,7 +159,7 @@ class TissueStore:
             TissueDataError: the pixels are damaged.
         """
         y, x, height, width = window
-        if _version(self.path) != self._version:
+        if version(self.path) != self._version:
             raise StoreNotFoundError(
                 f"{self.path} was replaced or removed while it was being read: start again with what is "
                 "there now."
@@ -259,14 +260,3 @@ def stored_attributes(path: Path | StorePath) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # zarr.json of any form
         return {}
     return stamp if isinstance(stamp, dict) else {}
-
-
-def _version(path: Path) -> tuple[int, ...] | None:
-    """What tells a store from another that takes its path; None: nothing does."""
-    if is_remote(path):
-        return None
-    try:
-        status = (path / "zarr.json").stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
