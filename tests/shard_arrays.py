@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from tissueseg.store.shards import ShardedArray
+from tissueseg.store.open_shards import OpenShards
+from tissueseg.store.shards import ShardedArray, read_ahead
 
 SHAPE, SHARD, CHUNK = (7, 2, 6), (4, 1, 6), (1, 1, 3)  # the last shard along the first axis: 3 of 4
 LAST_SHARD = "c/1/1/0"
@@ -48,8 +50,8 @@ def make(
     return numbers
 
 
-def opened(folder: Path, *args: Any) -> ShardedArray:
-    array = ShardedArray.open(folder, *args)
+def opened(folder: Path, shards: OpenShards | None = None) -> ShardedArray:
+    array = ShardedArray.open(folder, shards or OpenShards())
     assert array is not None
     return array
 
@@ -60,8 +62,11 @@ def all_chunks(array: ShardedArray) -> np.ndarray:
 
 
 def read(array: ShardedArray, chunks: np.ndarray, threads: int = 1) -> np.ndarray:
+    """By so many threads, a part each."""
     out = np.full((len(chunks), *array.chunk_shape), 77, array.dtype)
-    array.read(chunks, out, threads=threads)
+    parts = np.array_split(np.arange(len(chunks)), threads)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: read_ahead(array.pieces(chunks[part], out, part)), parts))
     return out
 
 

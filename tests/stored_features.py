@@ -75,10 +75,9 @@ def tissues(store: EmbeddingStore) -> list[str]:
 def left_beside(store: EmbeddingStore) -> list[str]:
     """What work on a store has left in the folder beside it, claims apart."""
     work = Path(store.path).with_name(f".{Path(store.path).name}.work")
-    found = (path.relative_to(work).as_posix() for path in work.rglob("*"))
-    return sorted(
-        path for path in found if path not in ("claims", "tissues") and ".free" not in path
-    )
+    released = [work / "claims", *work.glob("claims/*"), *work.glob("claims/*/*.free")]
+    left = set(work.rglob("*")) - {*released, work / "tissues"}
+    return sorted(path.relative_to(work).as_posix() for path in left)
 
 
 def tiny_encoder(modality: str = "he_sp", halo_px: int = 0) -> TinyEncoder:

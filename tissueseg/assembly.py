@@ -161,7 +161,7 @@ def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, An
         "features": data.describe_features(),
         "data": data.spec.as_dict(),
         "split": data.split._asdict(),
-        "store": str(data.store.path.resolve()),
+        "store": data.store.location,
     }
 
 

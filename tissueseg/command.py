@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.config import CONFIG_DIR
-from tissueseg.errors import ConfigError, TissuesegError
+from tissueseg.errors import ConfigError, TissuesegError, in_one_line
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -127,10 +126,10 @@ def require_values(config: DictConfig) -> None:
 
 
 def task_words() -> list[str]:
-    """What stands on the command line of this job, as a shell takes it."""
+    """What stands on the command line of this job; in a sweep, of this one alone."""
     if not HydraConfig.initialized():
         return []
-    return [shlex.quote(word) for word in HydraConfig.get().overrides.task]
+    return list(HydraConfig.get().overrides.task)
 
 
 def tracked(items: Sequence[str], doing: str) -> Iterable[str]:
@@ -145,13 +144,10 @@ def tracked(items: Sequence[str], doing: str) -> Iterable[str]:
 def one_line(error: BaseException) -> str:
     """Say an error in one line; for unknown options, name those there are."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
     starts = [i for i, line in enumerate(lines) if line.startswith("Available options")]
     if not starts:
-        kept = (line for line in lines if not line.startswith(("full_key:", "object_type=")))
-        said = ". ".join(line.rstrip(".") for line in kept)
-        return said if said.endswith(("?", ")")) else f"{said}."
+        said = in_one_line(error, leave_out=("full_key:", "object_type="))
+        return said if not lines or said.endswith(("?", ")")) else f"{said}."
     ends = (i for i, line in enumerate(lines) if line.startswith("Config search path"))
     options = lines[starts[0] + 1 : next(ends, None)]
     return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"

@@ -171,7 +171,7 @@ def _open_store(found: Diagnosis, config: DictConfig, console: Console) -> Tissu
     images, classes = " and ".join(store.images), len(store.classes)
     found.say(
         "store",
-        f"{store.path}: {len(entries)} tissues, {megapixels:.1f} megapixels at {scale}, {images}, "
+        f"{store.address}: {len(entries)} tissues, {megapixels:.1f} megapixels at {scale}, {images}, "
         f"{classes} classes",
     )
     return store
@@ -223,6 +223,8 @@ def _list_features(found: Diagnosis, config: DictConfig, store: TissueStore, spl
     from tissueseg.store.embedding_folder import stored_features
     from tissueseg.store.remote import is_remote
 
+    if is_remote(store.address) and not config.embeddings.path:
+        return  # `features` has said so
     folder = features_folder(config, store)
     for stored in () if is_remote(folder) else stored_features(Path(folder), store):
         if stored.store is None:

@@ -19,7 +19,7 @@ from tissueseg.command import run_command, tracked
 from tissueseg.errors import ConfigError, StoreNotFoundError
 
 if TYPE_CHECKING:
-    from tissueseg.store.embedding_folder import StoredFeatures
+    from tissueseg.store.embedding_folder import StoreListing
 
 _STALE = "stale"
 _MARKS = {
@@ -109,7 +109,7 @@ def _features_folder(config: DictConfig) -> Path:
     return folder
 
 
-def _prune(config: DictConfig, folder: Path, found: list[StoredFeatures], console: Console) -> None:
+def _prune(config: DictConfig, folder: Path, found: list[StoreListing], console: Console) -> None:
     """Remove what was named, or what is of no use, and say how much space that frees."""
     from tissueseg.reporting.embedding_table import shown_bytes
     from tissueseg.store.embedding_removal import chosen, take_away, useless

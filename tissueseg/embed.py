@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import USER_ERROR, one_line, plain, run_command
+from tissueseg.command import USER_ERROR, one_line, plain, run_command, task_words
 from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
     from tissueseg.store.tissues import TissueStore
 
 ON_ERROR = ("stop", "skip")
+_PATIENCE_S = 5.0  # with workers that are interrupted
 
 
 def embed(config: DictConfig) -> None:
     """Encode what is missing, here or on as many devices as were asked for."""
     from tissueseg import preflight
 
-    config.features = "online"  # the encoder is needed, and so are its weights
+    if config.features in preflight.FEATURES:
+        config.features = "online"  # the encoder is needed, and so are its weights
     preflight.check(config)
     preflight.check_machine(config)
     _check(config)
@@ -60,7 +63,6 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.preflight import modality_of
     from tissueseg.store.embedding_folder import unfinished_bytes
     from tissueseg.store.embedding_writer import EmbeddingWriter
-    from tissueseg.store.embeddings import EmbeddingStore
     from tissueseg.store.fingerprint import Check
 
     if device.type == "cuda":
@@ -70,14 +72,15 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     split, tile_px = assembly.open_split(config, store), config.data.tile_px
     config.embeddings.check = Check.STRICT.value  # just what was asked for
     found = find_stored(config, store, split)
-    if isinstance(found, EmbeddingStore) and not unfinished_bytes(Path(found.path)):
-        console.print(f"all tissues are complete already: {found.path}", soft_wrap=True)
+    if not isinstance(found, str) and not unfinished_bytes(Path(found.store.path)):
+        console.print(f"all tissues are complete already: {found.store.path}", soft_wrap=True)
         return False
     encoder = build_encoder(config, data_spec(store, modality, tile_px))
     check_tiles(encoder.spec, tile_px, store.mpp)
     normaliser = Normaliser.fit(store, split.train, modality, encoder.spec.normalisation)
     tissues = _tissues(config, store, sorted(t for side in split for t in side))
     stored = _open_store(config, store, encoder, normaliser)
+    _refuse_other_cohort(stored, store, tissues)
     console.print(f"features: {stored.path}", highlight=False, soft_wrap=True)
     for line in encoder.describe():
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -97,19 +100,21 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
             threads=config.threads or min(os.cpu_count() or 1, 8),
             tell=progress.tell,
         )
-        outcome = embedder.run(tissues, skip_failed=config.on_error == "skip")
+        outcome = embedder.run(tissues, config.on_error == "skip", config.wait)
     _report(outcome, progress, writer, console)
     return bool(outcome.failed)
 
 
 def _check(config: DictConfig) -> None:
+    from tissueseg.preflight import check_whole
+
     if config.on_error not in ON_ERROR:
         raise ConfigError(f"on_error={config.on_error}, wanted {' or '.join(ON_ERROR)}.")
-    for key in ("batch_size", "threads"):
-        value = config[key]
-        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        if not whole and not (key == "threads" and value is None):
-            raise ConfigError(f"{key}={value}, wanted a whole number above 0.")
+    if not isinstance(config.wait, bool):
+        raise ConfigError(f"wait={config.wait}, wanted true or false.")
+    check_whole("batch_size", config.batch_size, 1)
+    if config.threads is not None:
+        check_whole("threads", config.threads, 1)
     if "://" in str(config.embeddings.path or ""):
         raise ConfigError(
             f"embeddings.path={config.embeddings.path}: embed writes to a local folder. Copy the store "
@@ -134,8 +139,10 @@ def _open_store(
     config: DictConfig, store: TissueStore, encoder: Encoder, normaliser: Normaliser
 ) -> EmbeddingStore:
     """The store that holds just what this command would encode; made if it is not there."""
-    from tissueseg.features import SUFFIX, features_folder, store_name, wanted_fields
+    from tissueseg.feature_fields import file_digests, store_name, wanted_fields
+    from tissueseg.features import features_folder
     from tissueseg.reporting.runs import environment
+    from tissueseg.store.embedding_folder import SUFFIX
     from tissueseg.store.embedding_writer import Grid, create_store
     from tissueseg.store.fingerprint import fingerprint
 
@@ -145,10 +152,11 @@ def _open_store(
             f"encoder={spec.name} has levels of {list(spec.channels)} channels, wanted equal ones: its "
             "features cannot be stored. Train with features=online."
         )
-    fields, folder = wanted_fields(config, store, normaliser), Path(features_folder(config, store))
+    fields = wanted_fields(config, store, normaliser, file_digests(config, store))
+    folder = Path(features_folder(config, store))
     named = folder.name.endswith(SUFFIX)
     path = folder if named else folder / store_name(spec, config, fingerprint(fields))
-    made = {"store": str(store.path.resolve()), "by": environment()}
+    made = {"store": store.location, "by": environment()}
     grid = Grid(len(spec.channels), tokens, tokens, spec.channels[0])
     try:
         return create_store(path, fields, spec, grid, made)
@@ -157,6 +165,23 @@ def _open_store(
             f"{str(error).rstrip('.')}. Something else stands in the way: give embeddings.path=… a path "
             "that is free, or a folder of stores."
         ) from error
+
+
+def _refuse_other_cohort(
+    stored: EmbeddingStore, store: TissueStore, tissues: Sequence[Tissue]
+) -> None:
+    """Two cohorts that share a folder must not replace each other's tissues of one name."""
+    from tissueseg.store.embeddings import State
+
+    other = str(stored.made.get("store"))
+    if other == store.location or not (Path(other) / "zarr.json").is_file():
+        return
+    states = stored.states({tissue.name: tissue.digests for tissue in tissues})
+    if stale := [name for name, state in states.items() if state == State.STALE]:
+        raise SpecMismatchError(
+            f"{stored.path} holds features of {other}, with other images of {len(stale)} tissues of the "
+            f"same names ({', '.join(stale[:3])}): give this cohort an embeddings.path of its own."
+        )
 
 
 def _autocast(precision: str) -> torch.dtype | None:
@@ -170,38 +195,61 @@ def _devices(config: DictConfig) -> list[torch.device]:
     """What `trainer.devices` asks for; in a cluster's job step, each task takes its own."""
     import torch
 
-    asked = config.trainer.devices
-    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
-        return [torch.device("cpu")] * (asked if isinstance(asked, int) and asked > 0 else 1)
-    there = torch.cuda.device_count()
-    if OmegaConf.is_list(asked):
+    asked, cuda = config.trainer.devices, torch.cuda.is_available()
+    cuda = cuda and config.trainer.accelerator != "cpu"
+    there = torch.cuda.device_count() if cuda else 0
+    if OmegaConf.is_list(asked) and cuda:
         numbers = list(asked)
     elif asked in (-1, "auto"):
-        numbers = list(range(there))
+        numbers = list(range(there)) if cuda else [0]
+    elif isinstance(asked, int) and not isinstance(asked, bool) and asked > 0:
+        local = int(os.environ.get("SLURM_LOCALID", 0)) % there if cuda and asked == 1 else 0
+        numbers = list(range(local, local + asked))
     else:
-        first = int(os.environ.get("SLURM_LOCALID", 0)) % there if asked == 1 else 0
-        numbers = list(range(first, first + int(asked)))
-    if not numbers or not all(isinstance(n, int) and 0 <= n < there for n in numbers):
+        raise ConfigError(
+            f"trainer.devices={asked}, wanted how many, -1 for all, or, of CUDA, a list such as [0,1]."
+        )
+    if cuda and not all(isinstance(n, int) and 0 <= n < there for n in numbers):
         raise ConfigError(f"trainer.devices={asked}, but this machine has {there} CUDA devices.")
-    return [torch.device("cuda", number) for number in numbers]
+    return [torch.device("cuda", n) if cuda else torch.device("cpu") for n in numbers]
 
 
 def _share(devices: Sequence[torch.device]) -> int:
     """One process per device, each taking tissues that no other is at; the worst exit code."""
     threads = str(max((os.cpu_count() or 1) // len(devices), 1))
-    words = [w for w in sys.argv[1:] if not w.startswith("trainer.devices=")]
+    words = [w for w in task_words() if not w.startswith("trainer.devices=")]
     workers = []
     for device in devices:
         one = "1" if device.type == "cpu" else f"[{device.index}]"
         command = [sys.executable, "-m", "tissueseg.embed", *words, f"trainer.devices={one}"]
         environment = {"OMP_NUM_THREADS": threads} | os.environ
         workers.append(subprocess.Popen(command, env=environment))  # noqa: S603 - our own words
+    signal.signal(signal.SIGTERM, lambda *_: _end(workers))
     try:
-        return max(worker.wait() for worker in workers)
+        codes = [worker.wait() for worker in workers]
     except KeyboardInterrupt:
         for worker in workers:
-            worker.wait()
+            _interrupt(worker)
         raise
+    for code in (code for code in codes if code < 0):
+        print(f"error: a worker was ended by signal {-code}: embed again.", file=sys.stderr)
+    return max(128 - code if code < 0 else code for code in codes)
+
+
+def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """As a cluster ends a job: what they were at is encoded again."""
+    for worker in workers:
+        worker.terminate()
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _interrupt(worker: subprocess.Popen[bytes]) -> None:
+    """Let a worker clean up; one of the same terminal has been told already."""
+    try:
+        worker.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        worker.send_signal(signal.SIGINT)
+        worker.wait()
 
 
 def _report(
@@ -217,7 +265,7 @@ def _report(
         )
     for names, what in (
         (outcome.kept, "complete already"),
-        (outcome.elsewhere, "other workers are at, not waited for"),
+        (outcome.elsewhere, "other workers are at: not waited for"),
     ):
         if names:
             console.print(f"{len(names)} tissues {what}", highlight=False)

@@ -36,6 +36,10 @@ class TissueDataError(TissuesegError, ValueError):
     """Images, masks or tables of a tissue that contradict each other or their description."""
 
 
+class UnreachableError(TissuesegError, ConnectionError):
+    """A server that does not answer, or not with what is there."""
+
+
 class StoreWriteError(TissuesegError, OSError):
     """A disk or folder that does not take what should be stored."""
 
@@ -46,3 +50,15 @@ class SplitError(TissuesegError, ValueError):
 
 class RunFolderError(TissuesegError, OSError):
     """A run folder that cannot be written or read."""
+
+
+def in_one_line(error: BaseException, leave_out: tuple[str, ...] = ()) -> str:
+    """What any error says, to stand in a line: no full stop at its end; its class if it says nothing.
+
+    Args:
+        error: of whatever library.
+        leave_out: how lines begin that tell the user nothing.
+    """
+    lines = (" ".join(line.split()) for line in str(error).splitlines())
+    said = (line.rstrip(".") for line in lines if not line.startswith(leave_out))
+    return ". ".join(filter(None, said)) or type(error).__name__

@@ -28,14 +28,12 @@ _BEFORE = {
 _TAKEN_TO = {"markers.table": ("encoder.markers.path", "encoder.sp.markers.path")}
 """Options that a saved configuration repeats where they are used."""
 
-_EMBED = "python -m tissueseg.embed, with the words of the run's environment.json"
-
 
 def evaluate(config: DictConfig) -> None:
     """Load, check that everything fits, count, print and write."""
     from tissueseg import assembly, preflight
     from tissueseg.data.datamodule import data_spec
-    from tissueseg.features import open_features
+    from tissueseg.features import Trained, open_features
     from tissueseg.modules.checkpoint import load_decoder
     from tissueseg.modules.scoring import count
     from tissueseg.reporting import runs
@@ -43,7 +41,7 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.reporting.tables import class_table
 
     folder, console = _run_folder(config), Console()
-    trained = _trained_config(config, folder)
+    trained, precision = _trained_config(config, folder)
     checkpoint = load_decoder(folder / runs.DECODER)
     preflight.check(trained)
     preflight.check_machine(trained)
@@ -56,7 +54,7 @@ def evaluate(config: DictConfig) -> None:
     checkpoint.check_data(about_data)
     split = _chosen(config, checkpoint, store)
     normaliser = checkpoint.read_normaliser()
-    features = open_features(trained, store, split, normaliser, _EMBED)
+    features = open_features(trained, store, split, Trained(normaliser, precision))
     for line in features.notes:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     checkpoint.check_encoder(features.spec)
@@ -93,12 +91,16 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"out={out} is the folder of a run, whose scores would be lost.")
 
 
-def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
-    """The run's configuration, with what this command says of machine, store and panels on top."""
+def _trained_config(config: DictConfig, folder: Path) -> tuple[DictConfig, str]:
+    """The run's configuration, with what this command says of machine, store and panels on top.
+
+    Beside it the precision it was trained with.
+    """
     from tissueseg.reporting import runs
 
     trained = OmegaConf.load(folder / runs.CONFIG)
     assert isinstance(trained, DictConfig)
+    precision = trained.trainer.precision
     trained.trainer = OmegaConf.to_container(config.trainer, resolve=True)
     said = {"panels": config.panels, "data": config.data, "features": config.features}
     said["embeddings"] = {"check": config.embeddings.check}
@@ -111,7 +113,7 @@ def _trained_config(config: DictConfig, folder: Path) -> DictConfig:
     _take_moved(config, trained)
     merged = OmegaConf.merge(_BEFORE, trained, said)
     assert isinstance(merged, DictConfig)
-    return merged
+    return merged, precision
 
 
 def _take_moved(config: DictConfig, trained: DictConfig) -> None:

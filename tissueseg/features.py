@@ -7,39 +7,38 @@ from. With stored features no encoder is built and its weights need not be there
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from hashlib import sha256
+import shlex
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tissueseg.command import build, finish, plain, task_words
-from tissueseg.contracts import DataSpec, EncoderSpec, Markers
+from tissueseg.contracts import DataSpec, EncoderSpec, Normalisation
 from tissueseg.data.datamodule import Embeddings, data_spec
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.data.tiles import TileCover
 from tissueseg.data.views import Views
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError, TissuesegError
-from tissueseg.options import encoder_nodes
+from tissueseg.errors import (
+    ConfigError,
+    SpecMismatchError,
+    StoreNotFoundError,
+    TissuesegError,
+    UnreachableError,
+)
+from tissueseg.feature_fields import file_digests, wanted_fields
 from tissueseg.preflight import modality_of
-from tissueseg.store.embedding_folder import SUFFIX, embedding_stores, folder_beside
+from tissueseg.store.embedding_folder import embedding_stores, folder_beside
 from tissueseg.store.embeddings import EmbeddingStore, State
 from tissueseg.store.fingerprint import Check, Difference, differences
-from tissueseg.store.provenance import record
-from tissueseg.store.remote import UnreachableError, is_remote
+from tissueseg.store.remote import is_remote
 from tissueseg.store.tissues import TissueStore
-from tissueseg.tensorfile import fetch
-
-VERSION = 1
-"""Of how features are computed: to be raised by whoever changes what an encoder returns."""
 
 _OF_SPEC = {"mpp", "halo_px", "random_init"}  # short names for what stands in an encoder's spec
-_NO_MATTER = {"_partial_", "chunk", "compile", "trained_on_he"}
-_ELSEWHERE = {"weights", "seed", "markers"}  # among the files
 _SHOWN = 4
 
 
@@ -52,11 +51,18 @@ class FeatureSource(NamedTuple):
     notes: tuple[str, ...] = ()  # for the user: where features come from, and why
 
 
+class Trained(NamedTuple):
+    """How a decoder that is there already was trained; of views it is shown the first."""
+
+    normaliser: Normaliser
+    precision: str
+
+
 def open_features(
     config: DictConfig,
     store: TissueStore,
     split: Split,
-    normaliser: Normaliser | None = None,
+    trained: Trained | None = None,
     command: str | None = None,
 ) -> FeatureSource:
     """Find stored features or build the encoder, as `features` says.
@@ -65,43 +71,45 @@ def open_features(
         config: of the run.
         store: of tissues.
         split: whose tissues need features.
-        normaliser: of a trained decoder; None: fitted on the training tissues.
-        command: that would store them, for the user; None: `embed` with the words of this one.
+        trained: what a trained decoder wants; None: it is to be trained.
+        command: that would store them, for the user; None: there is none.
 
     Raises:
         StoreNotFoundError: features=stored, and none serve.
     """
     reason = ""
     if config.features != "online":
-        found = find_stored(config, store, split, normaliser)
-        if isinstance(found, EmbeddingStore):
-            return _stored(found)
+        found = find_stored(config, store, split, trained)
+        if not isinstance(found, str):
+            return _stored(found.store, found.loose)
         reason = found
-    command = command or " ".join(["python -m tissueseg.embed", *_embed_words()])
     if config.features == "stored":
-        raise StoreNotFoundError(f"features=stored, but {reason}. Make them first ({command})")
+        make = f". Make them first ({command})" if command else ""
+        raise StoreNotFoundError(f"features=stored, but {reason}{make}")
     encoder = build_encoder(config, data_spec(store, modality_of(config), config.data.tile_px))
     why = f", since {reason}" if reason else ""
-    note = f"features: encoded online{why}. To encode them once for all: {command}"
+    once = f". To encode them once for all: {command}" if command else ""
+    note = f"features: encoded online{why}{once}"
     return FeatureSource(encoder.spec, encoder, None, (note,))
 
 
 def find_stored(
-    config: DictConfig, store: TissueStore, split: Split, normaliser: Normaliser | None = None
-) -> EmbeddingStore | str:
+    config: DictConfig, store: TissueStore, split: Split, trained: Trained | None = None
+) -> Candidate | str:
     """A store of features that serves all tissues of a split, or why none does."""
-    if is_remote(store.path) and not config.embeddings.path:
-        return f"embeddings.path is not given, and nothing is looked for beside {store.path}"
+    if is_remote(store.address) and not config.embeddings.path:
+        return f"embeddings.path is not given, and nothing is looked for beside {store.address}"
     folder = features_folder(config, store)
     candidates, damaged = [], None
+    wanted = _Wanted(config, store, split, trained)
     for found in embedding_stores(folder):
         if isinstance(found, UnreachableError):  # it may serve: the network must not decide that
             raise found
         if isinstance(found, TissuesegError):
             damaged = found
             continue
-        candidates.append(_held_against(found, config, store, split, normaliser))
-    if serving := [c.store for c in candidates if not c.reason]:
+        candidates.append(_held_against(found, wanted))
+    if serving := [c for c in candidates if not c.reason]:
         return _only(serving)
     if candidates:
         nearest = min(candidates, key=lambda c: (len(c.differ), len(c.stale), len(c.missing)))
@@ -119,11 +127,12 @@ def features_folder(config: DictConfig, store: TissueStore) -> str:
     """Where stores of features stand, or the one store that was named."""
     if named := config.embeddings.path:
         return str(named) if is_remote(named) else str(Path(named).expanduser().resolve())
-    if is_remote(store.path):
+    if is_remote(store.address):
         raise ConfigError(
-            f"{store.path} is remote, so features have no place beside it: name one with embeddings.path."
+            f"{store.address} is remote, so features have no place beside it: name one with "
+            "embeddings.path."
         )
-    return str(folder_beside(store.path).resolve())
+    return str(folder_beside(store.path.resolve()))
 
 
 def tile_cover(config: DictConfig, store: TissueStore, tissue: str) -> TileCover:
@@ -132,45 +141,14 @@ def tile_cover(config: DictConfig, store: TissueStore, tissue: str) -> TileCover
     return TileCover(entry.height, entry.width, config.data.tile_px, edges)
 
 
-def store_name(spec: EncoderSpec, config: DictConfig, fingerprint: str) -> str:
-    """What a store of features is called."""
-    return f"{spec.label}-{config.modality}-{fingerprint[:8]}{SUFFIX}"
-
-
-def wanted_fields(config: DictConfig, store: TissueStore, normaliser: Normaliser) -> dict[str, Any]:
-    """Everything that decides what features are, in plain types; but for the pixels of tissues."""
-    views = Views(**plain(config.views)).as_dict()
-    scaled = normaliser.as_dict()
-    fields = {
-        "version": VERSION,
-        "modality": scaled.pop("modality"),
-        "encoder": _without(plain(config.encoder)),
-        "files": dict(_files(config, store)),
-        "normaliser": scaled.pop("normalisation") | scaled,
-        "data": {
-            "mpp": store.mpp,
-            "panel": [f"{c.name} {c.uniprot or ''}".strip() for c in store.panel]
-            if normaliser.sp_mean
-            else [],
-        },
-        "tiling": {
-            "tile_px": config.data.tile_px,
-            "edges": sorted({config.data.train_edge, config.data.eval_edge}),
-        },
-        "views": views if views["extra"] else {"dihedral": views["dihedral"], "extra": 0},
-        "dtype": config.embeddings.dtype,
-        "precision": config.trainer.precision,
-    }
-    return json.loads(json.dumps(fields))
-
-
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
     """A store of features, held against what a run wants."""
 
     store: EmbeddingStore
     differ: Sequence[Difference]
-    missing: Sequence[str]  # tissues
-    stale: Sequence[str]  # tissues whose images have changed
+    missing: Sequence[str] = ()  # tissues
+    stale: Sequence[str] = ()  # tissues whose images have changed
+    loose: Sequence[Difference] = ()  # differences that do not count
 
     @property
     def reason(self) -> str:
@@ -178,7 +156,11 @@ class _Candidate(NamedTuple):
         name = self.store.name
         if self.differ:
             said = "; ".join(map(str, self.differ))
-            return f"the nearest store, {name}, is of another origin (stored ≠ wanted): {said}"
+            split = any(d.field.startswith("normaliser.sp_") for d in self.differ)
+            hint = " (SP is scaled by the moments of the training tissues)" if split else ""
+            return (
+                f"the nearest store, {name}, is of another origin (stored ≠ wanted): {said}{hint}"
+            )
         if self.stale:
             shown = ", ".join(self.stale[:_SHOWN])
             return f"{name} was made from other images of {len(self.stale)} tissues ({shown})"
@@ -188,36 +170,63 @@ class _Candidate(NamedTuple):
         return ""
 
 
-def _held_against(
-    found: EmbeddingStore,
-    config: DictConfig,
-    store: TissueStore,
-    split: Split,
-    normaliser: Normaliser | None,
-) -> _Candidate:
-    modality = modality_of(config)
-    if modality not in found.spec.modalities or found.fields["modality"] != modality:
-        wanted = Difference("modality", found.fields["modality"], modality.value)
-        return _Candidate(found, [wanted], (), ())
-    fitted = normaliser or Normaliser.fit(store, split.train, modality, found.spec.normalisation)
-    wanted = wanted_fields(config, store, fitted)
-    check = Check(config.embeddings.check)
-    differ = differences(found.fields, wanted, check)
-    if check == Check.MATCH:
-        differ += _too_few(found.fields, wanted)
-    if differ:
-        return _Candidate(found, differ, (), ())
-    states = {
-        t: found.state(t, store.image_digests(t, modality))
-        for t in (tissue for side in split for tissue in side)
-        if len(tile_cover(config, store, t))
-    }
-    return _Candidate(
-        found,
-        (),
-        [t for t, state in states.items() if state == State.MISSING],
-        [t for t, state in states.items() if state == State.STALE],
-    )
+class _Wanted:
+    """What a run wants, to be held against one store after another; files are read once."""
+
+    def __init__(
+        self, config: DictConfig, store: TissueStore, split: Split, trained: Trained | None
+    ) -> None:
+        self.config, self.store, self.split = config, store, split
+        self.modality = modality_of(config)
+        self._trained = trained
+        self._fitted: dict[Normalisation, Normaliser] = {}
+
+    def fields(self, normalisation: Normalisation) -> dict[str, Any]:
+        """Given how the weights want their images scaled, which a store of features knows."""
+        if self._trained:
+            fields = wanted_fields(self.config, self.store, self._trained.normaliser, self._files)
+            return fields | {"precision": self._trained.precision}
+        if normalisation not in self._fitted:
+            self._fitted[normalisation] = Normaliser.fit(
+                self.store, self.split.train, self.modality, normalisation
+            )
+        return wanted_fields(self.config, self.store, self._fitted[normalisation], self._files)
+
+    def differences(self, stored: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]:
+        """Those that count."""
+        check = Check(self.config.embeddings.check)
+        differ = differences(stored, wanted, check)
+        if check == Check.MATCH:
+            differ += _too_few(stored, wanted)
+        return [d for d in differ if not (self._trained and d.field.startswith("views"))]
+
+    @cached_property
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Tissue with tiles -> image -> digest."""
+        tissues = (tissue for side in self.split for tissue in side)
+        return {
+            tissue: self.store.image_digests(tissue, self.modality)
+            for tissue in tissues
+            if len(tile_cover(self.config, self.store, tissue))
+        }
+
+    @cached_property
+    def _files(self) -> dict[str, str | None]:
+        return file_digests(self.config, self.store)
+
+
+def _held_against(found: EmbeddingStore, run: _Wanted) -> Candidate:
+    if run.modality not in found.spec.modalities or found.fields["modality"] != run.modality:
+        differ = Difference("modality", found.fields["modality"], run.modality.value)
+        return Candidate(found, [differ])
+    wanted = run.fields(found.spec.normalisation)
+    strict = differences(found.fields, wanted)
+    if differ := run.differences(found.fields, wanted):
+        return Candidate(found, differ)
+    states = found.states(run.digests)
+    missing = [t for t, state in states.items() if state == State.MISSING]
+    stale = [t for t, state in states.items() if state == State.STALE]
+    return Candidate(found, (), missing, stale, strict)
 
 
 def _too_few(stored: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]:
@@ -231,42 +240,24 @@ def _too_few(stored: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]
     return found
 
 
-def _only(serving: Sequence[EmbeddingStore]) -> EmbeddingStore:
-    """The one to use; several may serve when the run does not say which weights it means."""
-    weights = {json.dumps(found.fields["files"], sort_keys=True) for found in serving}
+def _only(serving: Sequence[Candidate]) -> Candidate:
+    """The one most like what was asked for; if the run does not name its weights, there is one."""
+    weights = {json.dumps(found.store.fields["files"], sort_keys=True) for found in serving}
     if len(weights) > 1:
-        names = ", ".join(found.name for found in serving)
+        names = ", ".join(found.store.name for found in serving)
         raise SpecMismatchError(
             f"stored features of different weights would serve: {names}. Name the weights with "
             "encoder.weights=…, or the store with embeddings.path=…"
         )
-    return serving[0]
+    return min(serving, key=lambda found: (len(found.loose), found.store.name))
 
 
-def _stored(found: EmbeddingStore) -> FeatureSource:
+def _stored(found: EmbeddingStore, loose: Sequence[Difference]) -> FeatureSource:
     shown = f"{found.views} view{'s' if found.views > 1 else ''}, {found.dtype}"
-    note = f"features: stored in {found.path} ({shown}); no encoder is built"
+    but = f"; other than asked for (stored ≠ wanted): {'; '.join(map(str, loose))}" if loose else ""
+    note = f"features: stored in {found.path} ({shown}){but}; no encoder is built"
     edges = tuple(found.fields["tiling"]["edges"])
     return FeatureSource(found.spec, None, Embeddings(found, edges), (note,))
-
-
-def _files(config: DictConfig, store: TissueStore) -> Iterator[tuple[str, str | None]]:
-    """Digests of weights and marker vectors; None where the run does not name them."""
-    for key, node in encoder_nodes(config):
-        if "markers" in node:
-            yield f"{key}.markers", _markers_digest(node, store)
-        if node.spec.get("random_init"):
-            version = torch.__version__.partition("+")[0]
-            yield f"{key}.weights", f"random, seed {node.seed}, torch {version}"
-        elif "weights" in node:
-            yield f"{key}.weights", node.weights and record(fetch(node.weights))["sha256"]
-
-
-def _markers_digest(node: DictConfig, store: TissueStore) -> str | None:
-    if not node.markers.path:
-        return None
-    markers: Markers = build(node.markers)(store.panel)
-    return sha256(repr(markers.channels).encode() + markers.vectors.tobytes()).hexdigest()
 
 
 def _without_spec_names(node: Any) -> Any:
@@ -279,12 +270,7 @@ def _without_spec_names(node: Any) -> Any:
     }
 
 
-def _without(node: Any) -> Any:
-    """An encoder's options without those that change no feature."""
-    if not isinstance(node, dict):
-        return node
-    return {k: _without(v) for k, v in node.items() if k not in _NO_MATTER | _ELSEWHERE}
-
-
-def _embed_words() -> list[str]:
-    return [w for w in task_words() if not w.startswith(("features=", "run_dir=", "run="))]
+def embed_command() -> str:
+    """The command that stores the features this one wants."""
+    words = [w for w in task_words() if not w.startswith(("features=", "run_dir="))]
+    return " ".join(["python -m tissueseg.embed", *map(shlex.quote, words)])

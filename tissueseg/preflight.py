@@ -56,7 +56,7 @@ def check(config: DictConfig) -> EncoderSpec:
     """Check numbers, then encoder, modality, tiles, decoder and loss against each other."""
     _spell_out_views(config)
     for key, (lowest, highest) in _WHOLE_NUMBERS.items():
-        _check_whole(key, OmegaConf.select(config, key), lowest, highest)
+        check_whole(key, OmegaConf.select(config, key), lowest, highest)
     _check_values(config)
     check_encoder_options(config)
     spec: EncoderSpec = build(config.encoder.spec)
@@ -114,7 +114,8 @@ def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
         )
 
 
-def _check_whole(key: str, value: Any, lowest: int, highest: int | None) -> None:
+def check_whole(key: str, value: Any, lowest: int, highest: int | None = None) -> None:
+    """Refuse what is not a whole number in its limits."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < lowest or (highest is not None and value > highest):
         limit = f" and at most {highest}" if highest is not None else ""
@@ -140,18 +141,19 @@ def _check_files(config: DictConfig) -> None:
     Stored features need none, where there are some.
     """
     for key, node in _weighted_nodes(config):
-        if node.weights is None and not node.random_init and _may_be_stored(config):
+        if not node.random_init and _may_be_stored(config, node.weights):
             continue
         check_source(node.weights, f"{key}={node.spec.name}", node.random_init, key)
     if weights := config.decoder.get("weights"):
         check_local(weights)
 
 
-def _may_be_stored(config: DictConfig) -> bool:
+def _may_be_stored(config: DictConfig, weights: str | None) -> bool:
     """Whether features may be there without weights; the store will tell."""
-    if config.features == "auto" and config.store.path and not config.embeddings.path:
-        return folder_beside(Path(config.store.path)).is_dir()
-    return config.features == "stored" or bool(config.features == "auto" and config.embeddings.path)
+    if config.features == "auto" and weights is None:
+        beside = config.store.path and folder_beside(Path(config.store.path).resolve()).is_dir()
+        return bool(config.embeddings.path or beside)
+    return config.features == "stored"
 
 
 def check_training(config: DictConfig) -> None:

@@ -58,7 +58,7 @@ def _open(config: DictConfig, console: Console) -> Run:
 
     from tissueseg import assembly, preflight
     from tissueseg.contracts import check_tiles
-    from tissueseg.features import open_features
+    from tissueseg.features import embed_command, open_features
     from tissueseg.modules.checkpoint import run_name
     from tissueseg.modules.tracking import check_mode, open_tracking
     from tissueseg.reporting import runs
@@ -75,7 +75,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     store.require(modality)
     check_tiles(spec, config.data.tile_px, store.mpp)
     split = assembly.open_split(config, store)
-    features = open_features(config, store, split)
+    features = open_features(config, store, split, command=embed_command())
     check_tiles(features.spec, config.data.tile_px, store.mpp)  # its weights may have another patch
     data = assembly.open_data(config, store, split, features)
     preflight.check_against_data(config, data)
@@ -97,7 +97,7 @@ def _announce(run: Run) -> None:
     sides = ", ".join(f"{len(t)} {side}" for side, t in run.data.split._asdict().items() if t)
     parameters = sum(p.numel() for p in run.module.decoder.parameters()) / 1e6
     run.console.print(f"[bold]{run.name}[/bold]: decoder of {parameters:.2f} M parameters")
-    run.console.print(f"store: {run.data.store.path} (tissues: {sides})", soft_wrap=True)
+    run.console.print(f"store: {run.data.store.address} (tissues: {sides})", soft_wrap=True)
     run.console.print(f"run folder: {run.folder}", soft_wrap=True)
     for line in (*run.notes, *run.module.describe()):
         _say(run, line)

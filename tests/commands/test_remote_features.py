@@ -185,6 +185,16 @@ def test_tissues_of_a_server_are_encoded_online_where_nothing_is_stored(
     assert "features: encoded online, since embeddings.path is not given" in result.out
 
 
+def test_the_doctor_finds_that_tissues_of_a_server_would_be_encoded_online(
+    command: Command, here: Path, server: FileServer
+) -> None:
+    result = command("doctor", *WORDS, f"store.path={server.url}/cohort.zarr")
+    assert (result.code, result.err) == (0, "")
+    assert f"{server.url}/cohort.zarr: 3 tissues" in result.out
+    assert "encoded online, since embeddings.path is not given" in result.out
+    assert result.out.endswith("Nothing would stop train.\n")
+
+
 def test_tissues_of_a_server_are_embedded_to_a_local_folder(
     command: Command, made: Path, here: Path, server: FileServer
 ) -> None:
@@ -210,5 +220,7 @@ def test_tissues_of_a_server_are_embedded_to_a_local_folder(
 def test_what_works_on_a_disk_alone_says_so(
     command: Command, here: Path, server: FileServer, words: tuple[str, ...]
 ) -> None:
+    there = set(here.iterdir())
     line = error_line(command(*(word.format(server.url) for word in words)))
+    assert set(here.iterdir()) == there
     assert "is remote, but this works with local stores only: copy the store to a disk" in line

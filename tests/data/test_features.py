@@ -12,7 +12,7 @@ from stored_features import TILE_PX, Embedding, stored, tiny_encoder
 
 from tissueseg.contracts import Batch
 from tissueseg.data.dataset import Pick, TileDataset, collate
-from tissueseg.data.features import StoredFeatures, array_of, as_encoded
+from tissueseg.data.features import FeatureReader, array_of, as_encoded
 from tissueseg.data.tiles import TileCover
 from tissueseg.data.views import Views
 from tissueseg.store import embedding_writer
@@ -36,8 +36,8 @@ def embedded(uneven: TissueStore, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def features(embedded: Embedding) -> StoredFeatures:
-    return StoredFeatures(embedded.stored, list(embedded.covers.values()), list(embedded.covers))
+def features(embedded: Embedding) -> FeatureReader:
+    return FeatureReader(embedded.stored, list(embedded.covers.values()), list(embedded.covers))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_an_id_stands_for_one_shard_of_one_tissue(embedded, features, tiles, edg
 def test_tissues_without_a_tile_are_never_asked_for(embedded, uneven):
     tissues = ("nowhere", *embedded.covers)
     covers = [TileCover(8, 8, TILE_PX, ["drop"]), *embedded.covers.values()]
-    shards = StoredFeatures(embedded.stored, covers, tissues).shards(
+    shards = FeatureReader(embedded.stored, covers, tissues).shards(
         np.array([1, 1, 3]), np.array([[0, 0], [16, 16], [4, 0]])
     )
     assert len(set(shards.tolist())) == 3
@@ -116,7 +116,7 @@ def test_tissues_without_a_tile_are_never_asked_for(embedded, uneven):
 
 def test_memory_is_pinned_only_where_there_is_an_accelerator(embedded, features, tiles):
     """Else torch would refuse to pin any, as data.pin_memory=true asks on a machine with CPUs only."""
-    pinned = StoredFeatures(
+    pinned = FeatureReader(
         embedded.stored, list(embedded.covers.values()), list(embedded.covers), pin_memory=True
     )
     batch = collate([tiles("pad")[i] for i in (0, 9)])

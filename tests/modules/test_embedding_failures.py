@@ -133,7 +133,7 @@ def test_a_full_disk_ends_it_and_keeps_what_is_complete(made, monkeypatch, shard
 
 def take_over(made: Embedding, tissue: str) -> None:
     """Make a worker's claim that of one that died long ago."""
-    (claim,) = (work_folder(Path(made.stored.path)) / "claims").glob(f"{tissue}.*.claim")
+    (claim,) = (work_folder(Path(made.stored.path)) / "claims" / tissue).glob("*.claim")
     claim.write_text("{}")
     os.utime(claim, (0, 0))
 

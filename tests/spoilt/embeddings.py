@@ -65,10 +65,10 @@ MISTAKES = {
         ("features=sometimes",), ("features=sometimes", "auto, online, stored")
     ),
     "on_error": Mistake(("on_error=never",), ("on_error=never", "stop or skip")),
-    "no threads": Mistake(("threads=0",), ("threads=0", "above 0")),
+    "no threads": Mistake(("threads=0",), ("threads=0", "at least 1")),
     "threads in words": Mistake(("threads=many",), ("threads=many", "whole number")),
     "half a thread": Mistake(("threads=1.5",), ("threads=1.5", "whole number")),
-    "an empty batch": Mistake(("batch_size=0",), ("batch_size=0", "above 0")),
+    "an empty batch": Mistake(("batch_size=0",), ("batch_size=0", "at least 1")),
     "nothing ahead": Mistake(("data.prefetch=0",), ("data.prefetch=0", "at least 1")),
     "a shuffle": Mistake(("data.shuffle=some",), ("data.shuffle=some", "full, shard")),
     "a precision": Mistake(("trainer.precision=8",), ("trainer.precision=8", "32-true")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -113,14 +114,16 @@ def age(path: Path, seconds: float) -> None:
 
 def write_claim(folder: Path, age_s: float, **changed: Any) -> Path:
     """Leave a claim as another host would have, last touched so long ago."""
-    path = folder / "t.1.claim"
+    path = folder / "t" / "1.claim"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"host": "far", "pid": 1, "start": 1, "nonce": "n"} | changed))
     age(path, age_s)
     return path
 
 
 def files(claims: Claims) -> list[str]:
-    return sorted(path.name for path in claims.folder.iterdir())
+    found = (path for path in claims.folder.rglob("*") if not path.is_dir())
+    return sorted(path.relative_to(claims.folder).as_posix() for path in found)
 
 
 def test_processes_that_race_hold_each_name_once_and_one_at_a_time(
@@ -138,7 +141,7 @@ def test_processes_that_race_hold_each_name_once_and_one_at_a_time(
     for racer in racers:
         racer.communicate(timeout=60)
     assert [racer.returncode for racer in racers] == [0] * 4
-    generations = [int(path.name.rpartition(".")[2]) for path in tmp_path.glob("round-*")]
+    generations = [int(path.name.rpartition("-")[2]) for path in tmp_path.glob("round-*")]
     assert sorted(generations) == list(range(1, 4 * rounds + 1))
 
 
@@ -156,20 +159,20 @@ def test_killed_holder_of_this_host_is_replaced_at_once(
     assert claim is not None
     assert claim.held()
     assert holder.returncode is None
-    assert files(mine) == ["t.2.claim"]
+    assert files(mine) == ["t/2.claim"]
 
 
 def test_process_id_that_was_given_out_again_is_not_the_holder(
     worker: Callable[..., Claims],
 ) -> None:
-    mine, host = worker(), claims_module._host()
-    here = claims_module._start(os.getpid())
+    mine, host = worker(), claims_module.host()
+    here = claims_module.began(os.getpid())
     path = write_claim(mine.folder, 0, host=host, pid=os.getpid(), start=here)
     assert mine.take("t") is None
     if here is None:
         pytest.skip("the system does not tell when processes began")
     write_claim(mine.folder, 0, host=host, pid=os.getpid(), start=here - 1)
-    assert take(mine).path.name == "t.2.claim"
+    assert take(mine).path.name == "2.claim"
     assert not path.exists()
 
 
@@ -193,7 +196,7 @@ def test_foreign_and_half_written_claims_die_after_the_patience(
             path.write_text(content)
         age(path, age_s)
         assert bool(mine.take("t")) is taken
-    assert files(mine) == ["t.2.claim"]
+    assert files(mine) == ["t/2.claim"]
 
 
 def test_age_is_told_by_the_clock_of_the_file_server(
@@ -203,7 +206,7 @@ def test_age_is_told_by_the_clock_of_the_file_server(
     monkeypatch.setattr(time, "time", lambda: now + 10 * PATIENCE_S)
     write_claim(mine.folder, 0)
     assert mine.take("t") is None
-    assert files(mine) == ["t.1.claim"]
+    assert files(mine) == ["t/1.claim"]
 
 
 def test_of_many_racers_for_a_dead_claim_one_wins(worker: Callable[..., Claims]) -> None:
@@ -223,7 +226,7 @@ def test_of_many_racers_for_a_dead_claim_one_wins(worker: Callable[..., Claims])
     (winner,) = [claim for claim in won if claim]
     assert len(won) == len(racers)
     assert winner.held()
-    assert files(racers[0]) == ["t.2.claim"]
+    assert files(racers[0]) == ["t/2.claim"]
 
 
 def during_judgement(
@@ -262,7 +265,7 @@ def test_late_taker_disturbs_no_holder_of_a_later_generation(
     assert seen
     assert all(seen)
     assert held[0].held()
-    assert files(late) == [f"t.{turns + 2}.claim"]
+    assert files(late) == [f"t/{turns + 2}.claim"]
 
 
 def test_late_taker_gets_what_was_released_meanwhile(
@@ -272,8 +275,8 @@ def test_late_taker_gets_what_was_released_meanwhile(
     write_claim(late.folder, 2 * PATIENCE_S)
     during_judgement(late, monkeypatch, lambda: take(rival).release())
     claim = take(late)
-    assert claim.path.name == "t.3.claim"
-    assert files(late) == ["t.3.claim"]
+    assert claim.path.name == "3.claim"
+    assert files(late) == ["t/3.claim"]
 
 
 def test_suspended_holder_loses_and_leaves_its_successor_alone(
@@ -281,7 +284,7 @@ def test_suspended_holder_loses_and_leaves_its_successor_alone(
 ) -> None:
     mine = worker()
     with monkeypatch.context() as patch:
-        patch.setattr(claims_module, "_host", lambda: "far")
+        patch.setattr(claims_module, "host", lambda: "far")
         suspended = take(worker())
     assert mine.take("t") is None
     age(suspended.path, PATIENCE_S + 60)
@@ -290,7 +293,7 @@ def test_suspended_holder_loses_and_leaves_its_successor_alone(
     assert not suspended.held()
     suspended.release()
     assert successor.held()
-    assert files(mine) == ["t.2.claim"]
+    assert files(mine) == ["t/2.claim"]
     assert worker().take("t") is None
 
 
@@ -320,7 +323,7 @@ def test_a_name_is_taken_once_whoever_asks_in_the_process(worker: Callable[..., 
     claim.release()
     claim.release()
     assert not claim.held()
-    assert take(other).path.name == "t.2.claim"
+    assert take(other).path.name == "2.claim"
 
 
 def test_claim_of_the_same_file_name_is_not_mistaken_for_ones_own(
@@ -339,7 +342,7 @@ def test_leaving_releases_everything(worker: Callable[..., Claims]) -> None:
     with worker() as mine:
         claims = [take(mine, name) for name in ("a", "b")]
     assert not any(claim.held() for claim in claims)
-    assert files(mine) == ["a.1.free", "b.1.free"]
+    assert files(mine) == ["a/1.free", "b/1.free"]
     assert take(worker(), "a")
 
 
@@ -347,11 +350,11 @@ def test_names_with_dots_and_numbers_are_not_mixed_up(worker: Callable[..., Clai
     mine, other = worker(), worker()
     names = ["t", "t.1", "t.1.claim", "t.1.claim.2", "t.2", "é ü (1)", "x" * 200]
     claims = [take(mine, name) for name in names]
-    assert [claim.name for claim in claims] == names
+    assert [claim.path.parent.name for claim in claims] == names
     assert [other.take(name) for name in names] == [None] * len(names)
     claims[0].release()
     assert all(claim.held() for claim in claims[1:])
-    assert take(other, "t").path.name == "t.2.claim"
+    assert take(other, "t").path.name == "2.claim"
 
 
 @pytest.mark.parametrize("name", ["", "../t", "a/b", ".t", "_t"])
@@ -387,8 +390,7 @@ def test_folder_that_is_gone_or_a_file_is_said_in_one_line(
         Claims(tmp_path / "file")
     claims = worker()
     claim = take(claims)
-    claim.path.unlink()
-    claims.folder.rmdir()
+    shutil.rmtree(claims.folder)
     assert not claim.held()
     with pytest.raises(TissueDataError, match="No such file") as error:
         claims.take("t")
@@ -407,7 +409,26 @@ def test_claim_that_a_full_disk_cut_short_is_given_back(
         with pytest.raises(TissueDataError, match="No space left on device"):
             claims.take("t")
     assert files(claims) == []
-    assert take(worker()).path.name == "t.1.claim"
+    assert take(worker()).path.name == "1.claim"
+
+
+def test_the_names_of_others_are_not_looked_through(
+    worker: Callable[..., Claims], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims, listed = worker(), []
+    for number in range(50):
+        take(claims, f"other {number}").release()
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path.name) or listing(path))
+    take(claims).release()
+    assert set(listed) == {"t"}
+
+
+def test_numbers_of_a_released_name_go_on(worker: Callable[..., Claims]) -> None:
+    for generation in (1, 2, 3):
+        with worker() as claims:
+            take(claims)
+        assert files(claims) == [f"t/{generation}.free"]
 
 
 def test_disks_without_hard_links_hold_claims_too(
@@ -422,4 +443,4 @@ def test_disks_without_hard_links_hold_claims_too(
     assert claim is not None
     assert claim.held()
     assert other.take("a") is None
-    assert [path.name for path in one.folder.iterdir()] == ["a.1.claim"]
+    assert files(one) == ["a/1.claim"]

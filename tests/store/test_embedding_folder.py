@@ -22,7 +22,7 @@ from stores import random_tissue, three_tissues
 from tissueseg.errors import TissuesegError
 from tissueseg.store.embedding_folder import (
     Fault,
-    StoredFeatures,
+    StoreListing,
     embedding_stores,
     root_fault,
     stored_features,
@@ -46,12 +46,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "s_embeddings"
 
 
-def only(folder: Path, against: TissueStore | None = None) -> StoredFeatures:
+def only(folder: Path, against: TissueStore | None = None) -> StoreListing:
     (found,) = stored_features(folder, against)
     return found
 
 
-def faults(found: StoredFeatures) -> dict[str, Fault | None]:
+def faults(found: StoreListing) -> dict[str, Fault | None]:
     return {tissue.name: tissue.fault for tissue in found.tissues}
 
 

@@ -173,6 +173,25 @@ def test_an_array_of_another_kind_is_damaged_and_says_so_in_one_line(store, name
         assert "\n" not in message
 
 
+def test_complete_tissues_are_opened_once_to_be_asked_for_and_read(store, monkeypatch):
+    opened, open_array = [], zarr.open_array
+    monkeypatch.setattr(zarr, "open_array", lambda *a, **k: opened.append(a) or open_array(*a, **k))
+    given = {"a": DIGESTS, "z": DIGESTS}
+    assert store.states(given) == {"a": State.COMPLETE, "z": State.MISSING}
+    assert len(opened) == 2
+    assert (store.tiles("a"), store.shard_tiles("a") > 0) == (2, True)
+    assert len(opened) == 2
+
+
+def test_stale_tissues_are_read_once_they_are_made_anew(store):
+    assert store.states({"a": DIGESTS | {"he": "other"}}) == {"a": State.STALE}
+    shutil.rmtree(Path(store.path) / "a")
+    with EmbeddingWriter(store) as writer:
+        publish(writer, "a", made_up(store, 3))
+    assert store.state("a", DIGESTS) == State.COMPLETE
+    assert store.tiles("a") == 3
+
+
 def test_a_store_is_made_once_and_opened_by_all_who_want_the_same(store):
     before = (Path(store.path) / "zarr.json").read_bytes()
     again = make_store(Path(store.path))

@@ -131,7 +131,7 @@ def test_one_worker_at_a_time(store):
 
 def take_over(store: EmbeddingStore) -> None:
     """Make a worker's claim that of one that died."""
-    (claim,) = (work_folder(Path(store.path)) / "claims").glob("a.*.claim")
+    (claim,) = (work_folder(Path(store.path)) / "claims/a").glob("*.claim")
     claim.write_text("{}")
     os.utime(claim, (0, 0))
 

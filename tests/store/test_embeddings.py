@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -191,6 +193,29 @@ def test_a_flipped_byte_names_the_chunk_and_its_shard(way, tmp_path):
     assert named in message
 
 
+def test_nobody_writes_into_the_batch_once_damage_is_reported(fill, tmp_path, monkeypatch):
+    fill()
+    path, damaged, ended = tmp_path / "s.zarr", threading.Event(), []
+    (path / "a/c/0/0/0/0/0/0").write_bytes(b"")
+    read_part = EmbeddingStore._read_part
+
+    def read_late(store, part, requests, out):
+        if 0 in part:
+            try:
+                return read_part(store, part, requests, out)
+            finally:
+                damaged.set()
+        assert damaged.wait(30)
+        sleep(0.05)  # time enough to be too late
+        read_part(store, part, requests, out)
+        ended.append(part)
+
+    monkeypatch.setattr(EmbeddingStore, "_read_part", read_late)
+    requests = [Request("a", 0, 0), Request("a", 4, 0), Request("b.1", 0, 0)]
+    assert "tissue a: " in refused(EmbeddingStore(path, threads=3), requests)
+    assert sorted(ended) == [[1], [2]]
+
+
 def is_read(store: EmbeddingStore, request: Request) -> bool:
     try:
         return bool(np.isfinite(read(store, [request])).all())
@@ -206,7 +231,7 @@ def test_a_tissue_that_is_gone_is_no_features_of_zeros(fill, tmp_path, codec):
     assert other == f"{tmp_path}/s.zarr has no features of tissue d: embed it first."
     store.tiles("a")  # opens it
     shutil.rmtree(tmp_path / "s.zarr/a")
-    assert refused(store, one).startswith("tissue a: features cannot be read: ")
+    assert "tissue a was replaced or removed while it was being read" in refused(store, one)
     assert "has no features of tissue a" in refused(EmbeddingStore(store.path), one)
 
 

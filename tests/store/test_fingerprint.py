@@ -42,7 +42,7 @@ CHANGES = {
     "files/encoder.weights": ("b" * 64, "encoder.weights sha aaaaaaaa… ≠ sha bbbbbbbb…"),
     "normaliser/sp_mean": (
         [0.25, 1.5, 2.125, 2.5, 3.0, 4.5],
-        "normaliser.sp_mean[2] 2 ≠ 2.125",
+        "normaliser.sp_mean[2] 2.0 ≠ 2.125",
     ),
     "data/mpp": (None, "data.mpp 0.5 ≠ nothing"),
     "data/panel": (["DAPI", "CD3", "CD8", "CD20"], "data.panel[4] CD68 ≠ nothing"),
@@ -145,7 +145,13 @@ def test_match_finds_what_strict_finds_but_for_how_features_were_made(one, two):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("f" * 64, "sha ffffffff…"), ("-" * 64, "-" * 64), (0.1 + 0.2, "0.3"), (None, "nothing")],
+    [
+        ("f" * 64, "sha ffffffff…"),
+        ("-" * 64, "-" * 64),
+        (0.25, "0.25"),
+        (0.2500001, "0.2500001"),
+        (None, "nothing"),
+    ],
 )
 def test_values_are_shown_short(value, shown):
     assert str(Difference("x", value, 1)) == f"x {shown} ≠ 1"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import numpy as np
@@ -138,26 +138,8 @@ def test_a_file_that_may_not_be_read_says_why(folder: Path) -> None:
         read(opened(folder), np.array([[6, 1, 0]]))
 
 
-def test_threads_have_ended_when_damage_is_reported(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flip(folder / "c/0/0/0", 0)  # in the first part of the batch
-    array, ended, read_bytes = opened(folder), [], Shard.read
-
-    def read_slowly(shard: Shard, start: int, out: np.ndarray, checksum: bool) -> None:
-        read_bytes(shard, start, out, checksum)
-        if LAST_SHARD in shard.version.path and out.nbytes == 6:
-            sleep(0.01)
-            ended.append(start)
-
-    monkeypatch.setattr(Shard, "read", read_slowly)
-    with pytest.raises(TissueDataError, match=r"c/0/0/0: chunk .* does not match its checksum"):
-        read(array, all_chunks(array), threads=3)
-    assert len(ended) == len(LAST_CHUNKS)
-
-
 @pytest.mark.parametrize("shard", ["c/0/0/0", "c/0/1/0", "c/1/0/0", "c/1/1/0"])
-def test_threads_report_damage_wherever_it_is(folder: Path, shard: str) -> None:
+def test_damage_is_found_wherever_it_is(folder: Path, shard: str) -> None:
     flip(folder / shard, 0)
     with pytest.raises(TissueDataError, match=rf"{shard}: chunk .* does not match its checksum"):
         read(opened(folder), all_chunks(opened(folder)), threads=3)
@@ -182,6 +164,27 @@ def test_more_shards_than_may_stay_open(tmp_path: Path, monkeypatch: pytest.Monk
             assert open_below(tmp_path) == 3
     del array, shared
     assert open_below(tmp_path) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+def test_a_shard_that_threads_open_at_the_same_time_stays_open_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, barrier, opened_files = OpenShards(), threading.Barrier(3), []
+
+    def open_together(path: str) -> Shard:
+        shard = Shard(path)
+        barrier.wait(30)
+        opened_files.append(open_below(folder))
+        barrier.wait(30)
+        return shard
+
+    monkeypatch.setattr(open_shards, "Shard", open_together)
+    with ThreadPoolExecutor(3) as pool:
+        got = list(pool.map(shared.open, [str(folder / LAST_SHARD)] * 3))
+    assert opened_files == [3] * 3
+    assert got[0] is got[1] is got[2]
+    assert open_below(folder) == 1
 
 
 def test_threads_that_share_few_files_do_not_close_each_other_s(tmp_path: Path) -> None:
@@ -232,7 +235,7 @@ def read_in_child(array: ShardedArray, chunks: np.ndarray, pipe: Any) -> None:
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="has no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_after_a_fork_with_threads_and_files_open(folder: Path) -> None:
+def test_after_a_fork_with_files_open(folder: Path) -> None:
     array = opened(folder)
     chunks = all_chunks(array)
     wanted = read(array, chunks, threads=2).tobytes()

@@ -24,11 +24,17 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
 from tissueseg.contracts import Modality
-from tissueseg.errors import ConfigError, StoreNotFoundError, TissueDataError, TissuesegError
+from tissueseg.errors import (
+    ConfigError,
+    StoreNotFoundError,
+    TissueDataError,
+    TissuesegError,
+    UnreachableError,
+)
 from tissueseg.store import embedding_writer
 from tissueseg.store.embedding_writer import EmbeddingWriter
 from tissueseg.store.embeddings import EmbeddingStore, Request, State
-from tissueseg.store.remote import Address, UnreachableError, connect
+from tissueseg.store.remote import connect
 from tissueseg.store.tissues import TissueStore
 
 TILES = {"a": 9, "b": 4}
@@ -206,6 +212,35 @@ def test_tissues_that_cannot_be_asked_for_are_not_missing(
     assert f"{store.path}/a/zarr.json cannot be reached" in str(error)
 
 
+def test_the_states_of_many_tissues_are_asked_for_at_once(
+    features: Path, server: FileServer
+) -> None:
+    store = EmbeddingStore(f"{server.url}/features.zarr")
+    together = threading.Barrier(3)
+    server.before = lambda path: together.wait(20) and None  # breaks unless all are under way
+    changed = {"a": DIGESTS, "b": DIGESTS | {"he": "other"}, "z": DIGESTS}
+    found = store.states(changed)
+    assert found == {"a": State.COMPLETE, "b": State.STALE, "z": State.MISSING}
+    assert list(found) == list(changed)
+
+
+def test_one_tissue_that_cannot_be_asked_for_is_not_missing_among_many(
+    features: Path, server: FileServer
+) -> None:
+    store = EmbeddingStore(f"{server.url}/features.zarr")
+    server.faults = {"features.zarr/b/": 503}
+    assert isinstance(refused(lambda: store.states(dict.fromkeys("ab", DIGESTS))), UnreachableError)
+
+
+def test_what_is_complete_is_not_asked_for_again_to_be_read(
+    features: Path, server: FileServer
+) -> None:
+    store = EmbeddingStore(f"{server.url}/features.zarr")
+    store.states(dict.fromkeys(TILES, DIGESTS))
+    server.faults = {"zarr.json": 503}
+    np.testing.assert_array_equal(read(store), read(EmbeddingStore(features)))
+
+
 def test_a_server_that_goes_down_while_it_is_read(features: Path, server: FileServer) -> None:
     store = EmbeddingStore(f"{server.url}/features.zarr")
     read(store)
@@ -327,14 +362,15 @@ def test_tissues_behind_an_address_are_those_on_disk(
     memory.put(str(cohort.path), "/cohort.zarr", recursive=True)
     address = {"http": server.url, "memory": "memory:/"}[protocol]
     store = TissueStore(f"{address}/cohort.zarr")
-    assert str(store.path) == f"{address}/cohort.zarr"
+    assert store.address == store.location == f"{address}/cohort.zarr"
+    assert TissueStore(f"{address}/cohort.zarr/").address == store.address
     assert (store.tissues, store.panel, store.mpp) == (cohort.tissues, cohort.panel, cohort.mpp)
     assert store.attributes("b") == cohort.attributes("b")
     store.check_arrays(store.tissues, Modality.HE_SP)
     for array in ("he", "sp", "instances", "classes"):
         np.testing.assert_array_equal(whole(store, "b", array), whole(cohort, "b", array))
     copied = pickle.loads(pickle.dumps(store))
-    assert copied.path == store.path
+    assert copied.address == store.address
     np.testing.assert_array_equal(whole(copied, "c", "he"), whole(cohort, "c", "he"))
 
 
@@ -357,29 +393,27 @@ def test_damaged_tissues_are_told_from_a_server_that_fails(
         assert isinstance(refused(action), UnreachableError)
 
 
-ON_A_DISK: dict[str, Callable[[Path], object]] = {
-    "opened": lambda path: path.open(),
-    "listed": lambda path: list(path.iterdir()),
-    "made": lambda path: path.with_name("other.zarr").mkdir(),
-    "asked for": lambda path: (path / "a").exists(),
-}
-
-
-@pytest.mark.parametrize("use", ON_A_DISK)
-def test_an_address_is_no_place_on_a_disk(use: str) -> None:
-    error = refused(lambda: ON_A_DISK[use](Address("s3://bucket/cohort.zarr")))
+def test_a_store_on_a_server_has_no_path(cohort: TissueStore, server: FileServer) -> None:
+    store = TissueStore(f"{server.url}/cohort.zarr")
+    error = refused(lambda: store.path)
     assert isinstance(error, ConfigError)
-    assert str(error).startswith("s3://bucket/")
-    assert "this works with local stores only: copy the store to a disk" in str(error)
+    said = "is remote, but this works with local stores only: copy the store to a disk."
+    assert str(error) == f"{server.url}/cohort.zarr {said}"
 
 
-def test_an_address_is_joined_and_shown_as_it_is() -> None:
-    address = Address("s3://bucket/cohort.zarr/")
-    assert str(address) == "s3://bucket/cohort.zarr"
-    assert str(address / "a" / "he/0") == "s3://bucket/cohort.zarr/a/he/0"
-    assert (address.name, address.stem) == ("cohort.zarr", "cohort")
-    assert str(address.resolve()) == str(address.parent / "cohort.zarr") == str(address)
-    assert connect("/a/local/path") is None
+def test_a_store_on_a_disk_has_a_path_and_is_found_again_from_elsewhere(
+    cohort: TissueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cohort.path.parent)
+    store = TissueStore("./cohort.zarr/")
+    assert (store.address, store.path) == ("cohort.zarr", Path("cohort.zarr"))
+    assert store.location == str(cohort.path.resolve())
+    assert connect(store.address) is None
+
+
+def test_addresses_in_one_another_are_shown_as_they_are() -> None:
+    address = "zip://a.zip::gopher://host/b"
+    assert f"{address} cannot be opened (" in str(refused(lambda: TissueStore(address)))
 
 
 def test_several_parts_are_read_at_once(memory: MemoryFileSystem) -> None:

@@ -16,6 +16,7 @@ from tissueseg.store.shard_file import checksum, write_shard
 
 PER_SHARD, CHUNK = (3, 2), (2, 5)
 COUNT = 6
+BEFORE_INDEX = (COUNT - 1) * 128 + 80 + 4  # chunks of ten float64 and their sums, each begun at 64
 KEY = "c/1/0/0/0"
 NUMBERS = [
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -121,4 +122,10 @@ def test_the_whole_file_is_on_disk_before_it_counts_as_written(
         shard_file.os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size)
     )
     write_shard(tmp_path / KEY, chunks_of("float64"), COUNT)
-    assert sizes == [(tmp_path / KEY).stat().st_size] == [COUNT * (80 + 4) + COUNT * 16 + 4]
+    assert sizes == [(tmp_path / KEY).stat().st_size] == [BEFORE_INDEX + COUNT * 16 + 4]
+
+
+def test_chunks_begin_at_aligned_places(tmp_path: Path) -> None:
+    write_shard(tmp_path / KEY, chunks_of("float64"), COUNT)
+    index = np.frombuffer((tmp_path / KEY).read_bytes()[-COUNT * 16 - 4 : -4], "<u8")
+    assert (index.reshape(COUNT, 2) == [[i * 128, 84] for i in range(COUNT)]).all()

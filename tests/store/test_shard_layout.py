@@ -12,6 +12,7 @@ import zarr
 from shard_arrays import CHUNK, SHAPE, SHARD, make
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec
 
+from tissueseg.store.open_shards import OpenShards
 from tissueseg.store.shards import ShardedArray
 
 
@@ -19,6 +20,10 @@ from tissueseg.store.shards import ShardedArray
 def folder(tmp_path: Path) -> Path:
     make(tmp_path / "array")
     return tmp_path / "array"
+
+
+def direct(folder: Path) -> ShardedArray | None:
+    return ShardedArray.open(folder, OpenShards())
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -61,9 +66,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_arrays_of_another_form_are_left_to_zarr(folder: Path, change: str) -> None:
     metadata = json.loads((folder / "zarr.json").read_text())
-    assert ShardedArray.open(folder) is not None
+    assert direct(folder) is not None
     (folder / "zarr.json").write_text(json.dumps(metadata | CHANGES[change]))
-    assert ShardedArray.open(folder) is None
+    assert direct(folder) is None
 
 
 LITTLE, BIG = BytesCodec(), BytesCodec(endian="big")
@@ -84,7 +89,7 @@ def test_chunks_of_another_form_are_left_to_zarr(tmp_path: Path, sharding: str) 
     zarr.create_array(
         tmp_path, shape=SHAPE, chunks=SHARD, dtype="f2", serializer=codec, compressors=None
     )
-    assert ShardedArray.open(tmp_path) is None
+    assert direct(tmp_path) is None
 
 
 def test_arrays_without_shards_are_left_to_zarr(tmp_path: Path) -> None:
@@ -98,18 +103,18 @@ def test_arrays_without_shards_are_left_to_zarr(tmp_path: Path) -> None:
         dtype="f2",
         compressors=GzipCodec(),
     )
-    assert [ShardedArray.open(tmp_path / name) for name in ("plain", "old", "whole")] == [None] * 3
+    assert [direct(tmp_path / name) for name in ("plain", "old", "whole")] == [None] * 3
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"3", b"\xff", b'{"zarr_format": 3}'])
 def test_what_is_no_array_is_left_to_zarr(folder: Path, text: bytes) -> None:
     (folder / "zarr.json").write_bytes(text)
-    assert ShardedArray.open(folder) is None
-    assert ShardedArray.open(folder / "nowhere") is None
+    assert direct(folder) is None
+    assert direct(folder / "nowhere") is None
 
 
 def test_systems_that_cannot_read_this_way_leave_it_to_zarr(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "preadv")
-    assert ShardedArray.open(folder) is None
+    assert direct(folder) is None

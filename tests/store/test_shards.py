@@ -29,7 +29,8 @@ from shard_arrays import (
 )
 
 from tissueseg.errors import TissueDataError
-from tissueseg.store.shards import OpenShards, ShardedArray
+from tissueseg.store.open_shards import OpenShards
+from tissueseg.store.shards import ShardedArray, read_ahead
 
 NUMBERS = [
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -115,7 +116,7 @@ def test_rows_say_where_chunks_go(folder: Path) -> None:
     chunks = all_chunks(array)
     rows = np.random.default_rng(2).permutation(len(chunks) + 3)[: len(chunks)]
     out = np.full((len(chunks) + 3, *CHUNK), 77, array.dtype)
-    array.read(chunks, out, rows)
+    read_ahead(array.pieces(chunks, out, rows))
     assert out[rows].tobytes() == read(array, chunks).tobytes()
     assert (np.delete(out, rows, 0) == 77).all()
 
@@ -174,7 +175,13 @@ def test_an_array_that_is_gone_is_not_read_as_fill_values(folder: Path) -> None:
 def test_nothing_asked_is_nothing_read(folder: Path) -> None:
     array = opened(folder)
     shutil.rmtree(folder)
-    array.read(np.zeros((0, 3), int), np.zeros((0, *CHUNK), array.dtype), threads=2)
+    assert read(array, np.zeros((0, 3), int)).shape == (0, *CHUNK)
+
+
+def ask(
+    array: ShardedArray, out: tuple[int, ...], rows: Any, dtype: Any = "float16", count: int = 1
+) -> None:
+    array.pieces(np.zeros((count, 3), int), np.zeros(out, dtype), np.array(rows))
 
 
 BAD_CALLS: dict[str, tuple[Callable[[ShardedArray], Any], type[Exception], str]] = {
@@ -182,30 +189,18 @@ BAD_CALLS: dict[str, tuple[Callable[[ShardedArray], Any], type[Exception], str]]
     "a chunk before": (lambda a: read(a, np.array([[0, -1, 0]])), IndexError, "outside the grid"),
     "too few axes": (lambda a: read(a, np.array([[0, 0]])), ValueError, "wanted whole"),
     "fractions": (lambda a: read(a, np.zeros((1, 3))), ValueError, "wanted whole"),
-    "another type": (
-        lambda a: a.read(np.zeros((1, 3), int), np.zeros((1, *CHUNK), np.int16)),
-        ValueError,
-        "out is int16",
-    ),
-    "another shape": (
-        lambda a: a.read(np.zeros((1, 3), int), np.zeros((1, 1, 3, 1), a.dtype)),
-        ValueError,
-        "out is float16",
-    ),
+    "another type": (lambda a: ask(a, (1, *CHUNK), [0], np.int16), ValueError, "out is int16"),
+    "another shape": (lambda a: ask(a, (1, 1, 3, 1), [0]), ValueError, "out is float16"),
+    "too few rows": (lambda a: ask(a, (3, *CHUNK), [0], count=2), ValueError, "do not fit"),
+    "rows of rows": (lambda a: ask(a, (1, *CHUNK), [[0]]), ValueError, "do not fit"),
+    "a row beyond": (lambda a: ask(a, (1, *CHUNK), [1]), ValueError, "do not fit"),
+    "a row before": (lambda a: ask(a, (1, *CHUNK), [-1]), ValueError, "do not fit"),
     "gaps": (
-        lambda a: a.read(np.zeros((2, 3), int), np.zeros((4, *CHUNK), a.dtype)[::2]),
+        lambda a: a.pieces(
+            np.zeros((2, 3), int), np.zeros((4, *CHUNK), a.dtype)[::2], np.arange(2)
+        ),
         ValueError,
         "C-contiguous",
-    ),
-    "too much room": (
-        lambda a: a.read(np.zeros((2, 3), int), np.zeros((3, *CHUNK), a.dtype)),
-        ValueError,
-        "do not fit",
-    ),
-    "a row beyond": (
-        lambda a: a.read(np.zeros((1, 3), int), np.zeros((1, *CHUNK), a.dtype), np.array([1])),
-        ValueError,
-        "do not fit",
     ),
 }
 

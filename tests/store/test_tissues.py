@@ -113,11 +113,13 @@ def test_pickled_store_reads_in_another_process(
         assert pool.submit(_sum, store).result(timeout=60) == wanted
 
 
-def test_store_notices_that_it_was_forked(large: tuple[TissueStore, Tissue]) -> None:
+def test_store_notices_that_it_was_forked(
+    large: tuple[TissueStore, Tissue], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = large[0]
     _sum(store)
     before = store._handle("t", "he")
-    store._pid = -1  # as a forked child sees it
+    monkeypatch.setattr("os.getpid", lambda: -1)  # as in a child
     assert store._handle("t", "he") is not before
 
 

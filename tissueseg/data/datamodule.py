@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from tissueseg.contracts import Batch, DataSpec, Modality
 from tissueseg.data.dataset import PLAIN, TileDataset, collate
-from tissueseg.data.features import StoredFeatures
+from tissueseg.data.features import FeatureReader
 from tissueseg.data.loading import PrefetchLoader
 from tissueseg.data.normalise import Normaliser, silent_channels, stated_moments
 from tissueseg.data.sampling import DrawnViews, EpochOrder, EpochShuffle, ShardShuffle
@@ -157,14 +157,14 @@ class TissueDataModule(pl.LightningDataModule):
             views=self._views if training else PLAIN,
         )
 
-    def _features(self, data: TileDataset) -> StoredFeatures | None:
+    def _features(self, data: TileDataset) -> FeatureReader | None:
         """What adds stored features to the batches of a dataset."""
         if self._embeddings is None:
             return None
         store, edges = self._embeddings
         entries = [self.store.entry(tissue) for tissue in data.tissues]
         covers = [TileCover(e.height, e.width, self._loading.tile_px, edges) for e in entries]
-        return StoredFeatures(store, covers, data.tissues, self._loading.pin_memory)
+        return FeatureReader(store, covers, data.tissues, self._loading.pin_memory)
 
     def _shards(self, data: TileDataset) -> np.ndarray:
         """In which shard each tile lies: of the features where they are stored, else of the images."""

@@ -31,7 +31,7 @@ def array_of(features: Tensor) -> np.ndarray:
     return features.view(torch.uint16).numpy() if _has_bits(features) else features.numpy()
 
 
-class StoredFeatures:
+class FeatureReader:
     """Adds features to batches that come without.
 
     Args:

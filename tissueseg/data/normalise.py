@@ -119,7 +119,7 @@ def _statistics(store: TissueStore, tissue: str, quantile: float) -> list[ClipSt
     except KeyError:
         known = ", ".join(stored[0]["quantiles"])
         raise ConfigError(
-            f"sp_quantile={quantile} was not measured when {store.path} was prepared: "
+            f"sp_quantile={quantile} was not measured when {store.address} was prepared: "
             f"choose from {known}."
         ) from None
 

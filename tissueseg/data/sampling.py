@@ -14,6 +14,8 @@ from tissueseg.data.dataset import Pick
 from tissueseg.data.views import Views
 from tissueseg.errors import ConfigError
 
+_AT_A_TIME = 4096  # items as Python numbers, which take ten times the memory of an array's
+
 
 class EpochOrder(Sampler[int], ABC):
     """All items once, in an order drawn anew for every epoch.
@@ -30,8 +32,13 @@ class EpochOrder(Sampler[int], ABC):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
+        for part in self.drawn().split(_AT_A_TIME):
+            yield from part.tolist()
+
+    def drawn(self) -> Tensor:
+        """(n_items,) int64: this epoch's order."""
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        yield from self._order(generator).tolist()
+        return self._order(generator)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -95,9 +102,10 @@ class DrawnViews(Sampler[Pick]):
         self._order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Pick]:
-        items = np.fromiter(self._order, np.int64, len(self._order))
-        views = self._views.drawn(self._seed, self._epoch, items)
-        return map(Pick, items.tolist(), views.tolist())
+        epoch, order = self._epoch, self._order.drawn()
+        for items in order.split(_AT_A_TIME):
+            views = self._views.drawn(self._seed, epoch, items.numpy())
+            yield from map(Pick, items.tolist(), views.tolist())
 
     def __len__(self) -> int:
         return len(self._order)

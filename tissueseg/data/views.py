@@ -74,13 +74,6 @@ class View:
         mirrored = plane[..., ::-1] if self.element >= 4 else plane
         return np.ascontiguousarray(np.rot90(mirrored, self.element % 4, axes=(-2, -1)))
 
-    def undone(self, plane: np.ndarray) -> np.ndarray:
-        """The plane of which `turned` made this one, contiguous."""
-        if self.element == 0:
-            return plane
-        back = np.rot90(plane, -self.element % 4, axes=(-2, -1))
-        return np.ascontiguousarray(back[..., ::-1] if self.element >= 4 else back)
-
     def stained(self, rgb: np.ndarray) -> np.ndarray:
         """The (3, H, W) uint8 H&E image as this view shows it; itself if nothing is altered."""
         return rgb if self.jitter is None else self.jitter(rgb)

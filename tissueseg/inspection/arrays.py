@@ -33,6 +33,7 @@ def _check_array(store: TissueStore, tissue: str, array: str) -> None:
     shape = (*channels, entry.height, entry.width)
     if found.shape != shape or np.dtype(found.dtype).name not in _TYPES[array]:
         raise TissueDataError(
-            f"tissue {tissue}: {array} of {store.path} has shape {found.shape} and type {found.dtype}, "
-            f"wanted {shape} and {' or '.join(_TYPES[array])}: the store was changed. Prepare it again."
+            f"tissue {tissue}: {array} of {store.address} has shape {found.shape} and type "
+            f"{found.dtype}, wanted {shape} and {' or '.join(_TYPES[array])}: the store was changed. "
+            "Prepare it again."
         )

@@ -66,8 +66,9 @@ def _check_ids(
     if low < 0 or kinds.size:
         what = f"class {n_classes + int(kinds[0])}" if kinds.size else f"instance {low}"
         raise TissueDataError(
-            f"tissue {pixels.tissue}: masks of {pixels.store.path} hold {what}, wanted instances from 0 "
-            f"and classes 0 … {n_classes - 1} or {IGNORE}: the store was changed. Prepare it again."
+            f"tissue {pixels.tissue}: masks of {pixels.store.address} hold {what}, wanted instances "
+            f"from 0 and classes 0 … {n_classes - 1} or {IGNORE}: the store was changed. "
+            "Prepare it again."
         )
 
 

@@ -6,6 +6,7 @@ store when all its blocks are there, and finite.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from tissueseg.errors import FeatureOverflowError, StoreWriteError, TissuesegErr
 from tissueseg.store.embedding_writer import Attempt, EmbeddingWriter, work_folder
 from tissueseg.store.embeddings import State
 
+_POLL_S = 1.0
 _BLOCKS = 2  # one is filled, one is written
 
 Item = TypeVar("Item")
@@ -85,25 +87,41 @@ class Embedder:
         self._dtype = TORCH_DTYPES[writer.store.dtype]
         self._blocks = _Blocks(self._dtype, pinned=device.type == "cuda")
 
-    def run(self, tissues: Sequence[Tissue], skip_failed: bool) -> Outcome:
+    def run(self, tissues: Sequence[Tissue], skip_failed: bool, waits: bool = False) -> Outcome:
         """Encode what is missing and no other worker is at.
 
         Args:
             tissues: in the order they are tried.
             skip_failed: go on after a tissue that cannot be encoded; else its error is raised.
+            waits: for tissues that other workers are at, at the end.
         """
         outcome, publishing = Outcome(), deque[_Publishing]()
         with ThreadPoolExecutor(self._threads, "read tiles") as readers:
             try:
-                for tissue in tissues:
-                    if attempt := self._begin(tissue, outcome):
-                        self._try(tissue, attempt, readers, outcome, publishing, skip_failed)
-                    _settle(publishing, outcome, most=1)
-                _settle(publishing, outcome, most=0)
+                self._pass(tissues, readers, outcome, publishing, skip_failed)
+                while waits and outcome.elsewhere:
+                    time.sleep(_POLL_S)
+                    names, outcome.elsewhere = set(outcome.elsewhere), []
+                    left = [tissue for tissue in tissues if tissue.name in names]
+                    self._pass(left, readers, outcome, publishing, skip_failed)
             finally:
                 for left in publishing:
                     left.attempt.discard()
         return outcome
+
+    def _pass(
+        self,
+        tissues: Sequence[Tissue],
+        readers: ThreadPoolExecutor,
+        outcome: Outcome,
+        publishing: deque[_Publishing],
+        skip_failed: bool,
+    ) -> None:
+        for tissue in tissues:
+            if attempt := self._begin(tissue, outcome):
+                self._try(tissue, attempt, readers, outcome, publishing, skip_failed)
+            _settle(publishing, outcome, most=1)
+        _settle(publishing, outcome, most=0)
 
     def _begin(self, tissue: Tissue, outcome: Outcome) -> Attempt | None:
         """Claim a tissue, if there is anything to do, be it to clear up behind a killed worker."""
@@ -153,7 +171,7 @@ class Embedder:
     def _encode(self, tissue: Tissue, attempt: Attempt, readers: ThreadPoolExecutor) -> None:
         """Fill blocks, and hand them over as they are full."""
         shape = self._writer.block_shape(len(tissue.cover))
-        ahead = self._threads + -(-self._batch_size // len(self._views))
+        ahead = max(2, -(-2 * self._batch_size // len(self._views)))  # two batches
         pairs = _ahead(readers, self._read, _tiles(tissue), ahead)
         for number, first in enumerate(range(0, len(tissue.cover), shape[0])):
             block = self._blocks.take(shape)

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape  # names are the users', brackets and all
 from rich.table import Table
 
-from tissueseg.store.embedding_folder import Fault, StoredFeatures
+from tissueseg.store.embedding_folder import Fault, StoreListing
 from tissueseg.store.embeddings import EmbeddingStore
 
 _SHOWN_DIGITS = 8
 _SHOWN_TISSUES = 5
 
 
-def show_stores(console: Console, found: Sequence[StoredFeatures]) -> None:
+def show_stores(console: Console, found: Sequence[StoreListing]) -> None:
     """Print stores by the tissue store they were made from, then what ails them, then their size."""
     opened = sorted((s for s in found if s.store), key=lambda s: s.origin.path)
     for _, group in groupby(opened, lambda s: s.origin.path):
@@ -34,7 +34,7 @@ def show_stores(console: Console, found: Sequence[StoredFeatures]) -> None:
     console.print(f"{len(found) or 'no'} {noun} of features, {shown_bytes(total)}")
 
 
-def embedding_table(found: Sequence[StoredFeatures]) -> Table:
+def embedding_table(found: Sequence[StoreListing]) -> Table:
     """Stores that can be opened, a row each."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("store\nencoder, weights", overflow="fold")
@@ -48,7 +48,7 @@ def embedding_table(found: Sequence[StoredFeatures]) -> Table:
     return table
 
 
-def store_line(stored: StoredFeatures, tissues: int) -> str:
+def store_line(stored: StoreListing, tissues: int) -> str:
     """One store that can be opened, in one line.
 
     Args:
@@ -73,7 +73,7 @@ def store_line(stored: StoredFeatures, tissues: int) -> str:
     return ", ".join(said)
 
 
-def complaints(found: Sequence[StoredFeatures]) -> Iterator[str]:
+def complaints(found: Sequence[StoreListing]) -> Iterator[str]:
     """What ails stores, a line for each fault."""
     for stored in found:
         if stored.store is None:
@@ -92,7 +92,7 @@ def shown_bytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
-def _cells(stored: StoredFeatures, store: EmbeddingStore) -> list[str]:
+def _cells(stored: StoreListing, store: EmbeddingStore) -> list[str]:
     fields = store.fields
     return [
         escape(f"{stored.path.name}\n{store.spec.label}, {_weights(store)}"),
@@ -104,13 +104,13 @@ def _cells(stored: StoredFeatures, store: EmbeddingStore) -> list[str]:
     ]
 
 
-def _faults(stored: StoredFeatures) -> Iterator[str]:
+def _faults(stored: StoreListing) -> Iterator[str]:
     for fault in Fault:
         if count := sum(t.fault == fault for t in stored.tissues):
             yield f"{count} {fault}"
 
 
-def _attempts(found: Sequence[StoredFeatures]) -> Iterator[str]:
+def _attempts(found: Sequence[StoreListing]) -> Iterator[str]:
     for stored in found:
         if stored.unfinished:
             size = shown_bytes(sum(stored.unfinished.values()))
@@ -128,7 +128,7 @@ def _weights(store: EmbeddingStore) -> str:
     return "+".join(w.rpartition(", ")[0] or w[:_SHOWN_DIGITS] for w in said)
 
 
-def _origin(stored: StoredFeatures) -> str:
+def _origin(stored: StoreListing) -> str:
     origin = stored.origin
     if not origin.path:
         return "an unknown tissue store"

@@ -24,7 +24,7 @@ def store_table(store: TissueStore) -> Table:
     sizes = sorted({(e.height, e.width) for e in entries})
     height_width = " … ".join(f"{h} × {w}" for h, w in dict.fromkeys((sizes[0], sizes[-1])))
     channels = (f"{c.name}{'*' * c.nuclear} {c.uniprot or '–'}" for c in store.panel)
-    table = Table("store", escape(str(store.path)))
+    table = Table("store", escape(store.address))
     table.add_row("tissues", f"{len(entries)}, patients {len({e.patient for e in entries})}")
     scale = "an unknown scale" if store.mpp is None else f"{store.mpp:g} µm/px"
     table.add_row("height × width", f"{height_width} px at {scale}")

@@ -1,11 +1,12 @@
 """Claims say which worker is at which tissue, among all that share a folder.
 
 They are files, because `flock` does not reach from node to node on every cluster's file system, whereas
-creating a file that must not exist yet does. A claim is `<name>.<generation>.claim`, and generations only
+creating a file that must not exist yet does. A claim is `<name>/<generation>.claim`, and generations only
 grow: to take a name is to create the next one, to release it is to rename one's own to `.free`, and
 nobody removes the newest. So a worker that decides by what it saw a while ago creates a number that is
 not the newest, finds that out when it looks again, and withdraws; whoever holds the newest is not
-disturbed by it for a moment. Were numbers to begin anew after a release, both would hold the name.
+disturbed by it for a moment. Were numbers to begin anew after a release, both would hold the name: a
+name's folder stays, and who takes all of them away must hold every name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import re
 import threading
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ from uuid import uuid4
 
 from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store.checks import is_plain_name
+from tissueseg.store.processes import began, host, runs
 
-_FILE = re.compile(r"(?P<name>.+)\.(?P<generation>[1-9][0-9]*)\.(?P<state>claim|free)")
+_FILE = re.compile(r"(?P<generation>[1-9][0-9]*)\.(?P<state>claim|free)")
 _ATTEMPTS = 3  # to take a name; each one that fails means that another worker was faster
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_ZOMBIE = -1  # stands for the start of a process that is dead, though its parent has not asked yet
 
 
 class Claims:
@@ -37,7 +37,7 @@ class Claims:
     A released name may be taken again: after taking one, look whether its work is done already.
 
     Args:
-        folder: of the claims, made when missing; a small file stays in it for every name.
+        folder: of the claims, made when missing; for every name, a small file stays in it.
         patience_s: a claim of another host is dead when no heartbeat touched it for so long; one of
             this host is when its process is.
         beat_s: between two heartbeats.
@@ -71,12 +71,15 @@ class Claims:
             raise RuntimeError(f"claims in {self.folder} are closed: take before close().")
         if not is_plain_name(name):
             raise TissueDataError(f"tissue {name!r} has no plain name, as claims want: rename it.")
+        turns = self.folder / name
         with _disk_errors(self.folder):
+            turns.mkdir(exist_ok=True)  # no parents: once all are removed, none is taken
+        with _disk_errors(turns):
             for _ in range(_ATTEMPTS):
-                newest = _newest(self.folder, name)
+                newest = _newest(turns)
                 if not newest.free and not self._is_dead(newest.path):
                     return None
-                if claim := self._begin(name, newest.generation + 1):
+                if claim := self._begin(turns, newest.generation + 1):
                     return claim
         return None
 
@@ -93,9 +96,9 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, name: str, generation: int) -> Claim | None:
+    def _begin(self, turns: Path, generation: int) -> Claim | None:
         """Create a generation and hold it, if it is the newest."""
-        claim = Claim(self._held, name, self.folder / f"{name}.{generation}.claim")
+        claim = Claim(self._held, turns / f"{generation}.claim")
         if not claim._create():
             return None
         if not claim.held():  # what was seen before is history: a newer one is there
@@ -103,7 +106,7 @@ class Claims:
                 claim.path.unlink(missing_ok=True)
             return None
         self._held.add(claim)
-        for older in (m.path for m in _marks(self.folder, name) if m.generation < generation):
+        for older in (m.path for m in _marks(turns) if m.generation < generation):
             with suppress(OSError):  # another user's in a sticky folder may stay: nobody asks it
                 older.unlink()
         return claim
@@ -118,26 +121,16 @@ class Claims:
         found = _read(path)
         if found is None:  # renamed or removed since: creating the next one shows what came of it
             return True
-        worker = found.worker
-        if worker is not None and worker.host == _host() and os.name == "posix":
-            return not _runs(worker.pid, worker.start)
-        return self._server_time_s() - found.touched_s > self._patience_s  # also if half written
-
-    def _server_time_s(self) -> float:
-        """Now, by the clock that sets the claims' times; this host's may be minutes away from it."""
-        clock = self.folder / f".clock-{uuid4().hex}"
-        try:
-            clock.touch(exist_ok=False)
-            return clock.stat().st_mtime
-        finally:
-            clock.unlink(missing_ok=True)
+        if (worker := found.worker) and worker.host == host() and os.name == "posix":
+            return not runs(worker.pid, worker.start)
+        return _server_time_s(path.parent) - found.touched_s > self._patience_s
 
 
 class Claim:
     """A tissue that is this worker's, until it releases it or is thought dead; `Claims` makes it."""
 
-    def __init__(self, held: set[Claim], name: str, path: Path) -> None:
-        self.name, self.path = name, path
+    def __init__(self, held: set[Claim], path: Path) -> None:
+        self.path = path
         self._held, self._nonce = held, uuid4().hex
 
     def held(self) -> bool:
@@ -149,31 +142,24 @@ class Claim:
             TissueDataError: the disk does not tell.
         """
         with _disk_errors(self.path.parent):
-            return self._is_ours() and _newest(self.path.parent, self.name).path == self.path
+            return self._is_ours() and _newest(self.path.parent).path == self.path
 
     def release(self) -> None:
         """Let others take the tissue; does nothing to the claim of one that took over."""
         self._held.discard(self)
         if self.held():
-            with _disk_errors(self.path.parent):
-                self._free()
+            with _disk_errors(self.path.parent), suppress(FileNotFoundError):  # just taken over
+                self.path.rename(self.path.with_suffix(".free"))
 
     def _create(self) -> bool:
-        """Write the file, if there is none of this generation.
-
-        It appears whole: nobody must wait for a claim that a full disk or a kill cut short.
-        """
-        worker = _Worker(_host(), os.getpid(), _start(os.getpid()), self._nonce)
+        """Make the file, if there is none of this generation: whole, as nobody can judge half a one."""
+        worker = _Worker(host(), os.getpid(), began(os.getpid()), self._nonce)
         draft = self.path.with_name(f".{self._nonce}.draft")
         try:
             draft.write_text(json.dumps(worker._asdict()), encoding="utf-8")
             return _linked(draft, self.path)
         finally:
             draft.unlink(missing_ok=True)
-
-    def _free(self) -> None:
-        with suppress(FileNotFoundError):  # taken over and tidied away this very moment
-            self.path.rename(self.path.with_suffix(".free"))
 
     def _is_ours(self) -> bool:
         found = _read(self.path)
@@ -206,29 +192,36 @@ class _Found(NamedTuple):
 
 def _linked(draft: Path, path: Path) -> bool:
     """Give a file a name that only one of all can take; False: it is taken."""
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
+    with suppress(FileExistsError):
         try:
+            path.hardlink_to(draft)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
             with path.open("xb") as file:
                 file.write(draft.read_bytes())
-        except FileExistsError:
-            return False
-    return True
+        return True
+    return False
 
 
-def _marks(folder: Path, name: str) -> Iterator[_Mark]:
-    for path in folder.iterdir():
-        if (match := _FILE.fullmatch(path.name)) and match["name"] == name:
+def _marks(turns: Path) -> Iterator[_Mark]:
+    for path in turns.iterdir():
+        if match := _FILE.fullmatch(path.name):
             yield _Mark(int(match["generation"]), match["state"] == "free", path)
 
 
-def _newest(folder: Path, name: str) -> _Mark:
-    return max(_marks(folder, name), default=_Mark(0, True, folder))
+def _newest(turns: Path) -> _Mark:
+    return max(_marks(turns), default=_Mark(0, True, turns))
+
+
+def _server_time_s(folder: Path) -> float:
+    """Now, by the clock that sets the claims' times; this host's may be minutes away from it."""
+    clock = folder / f".clock-{uuid4().hex}"
+    try:
+        clock.touch(exist_ok=False)
+        return clock.stat().st_mtime
+    finally:
+        clock.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> _Found | None:
@@ -243,35 +236,6 @@ def _read(path: Path) -> _Found | None:
         if error.errno in (errno.ENOENT, errno.ESTALE):
             return None
         raise
-
-
-def _host() -> str:
-    """Where process ids mean the same: containers may share a host's name and hosts an image's."""
-    parts = [platform.node()]
-    with suppress(OSError):  # only Linux tells
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(parts)
-
-
-def _runs(pid: int, start: int | None) -> bool:
-    try:
-        with suppress(PermissionError):  # another user's
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    now = _start(pid)
-    return now is None or (now != _ZOMBIE and start in (None, now))
-
-
-def _start(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot: proc_pid_stat(5); None: not told."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    state, *fields = status.rpartition(b")")[2].split()  # before it, the program's own name
-    return _ZOMBIE if state in (b"Z", b"X") else int(fields[18])
 
 
 @contextmanager

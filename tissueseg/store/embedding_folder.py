@@ -50,7 +50,7 @@ class StoredTissue(NamedTuple):
     fault: Fault | None
 
 
-class StoredFeatures(NamedTuple):
+class StoreListing(NamedTuple):
     """A store of features as it lies in its folder."""
 
     path: Path
@@ -89,7 +89,7 @@ def store_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name[0] != ".")
 
 
-def stored_features(folder: Path, against: TissueStore | None = None) -> Iterator[StoredFeatures]:
+def stored_features(folder: Path, against: TissueStore | None = None) -> Iterator[StoreListing]:
     """Look at every store of features in a local folder.
 
     Args:
@@ -104,10 +104,10 @@ def stored_features(folder: Path, against: TissueStore | None = None) -> Iterato
             if fault := root_fault(path):
                 nowhere, size = Origin("", None, False), measure(path).bytes
                 unfinished = unfinished_bytes(path)
-                yield StoredFeatures(path, None, str(error), fault, nowhere, (), size, unfinished)
+                yield StoreListing(path, None, str(error), fault, nowhere, (), size, unfinished)
             continue
         origin = _origin(path, store) if against is None else _named(against)
-        yield StoredFeatures(
+        yield StoreListing(
             path,
             store,
             "",
@@ -213,7 +213,7 @@ def _digests(store: EmbeddingStore, tissue: str, source: TissueStore) -> dict[st
 
 
 def _named(store: TissueStore) -> Origin:
-    return Origin(str(store.path), store, gone=False)
+    return Origin(store.address, store, gone=False)
 
 
 def _origin(path: Path, store: EmbeddingStore) -> Origin:

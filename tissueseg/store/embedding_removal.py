@@ -22,8 +22,8 @@ from tissueseg.store.claims import Claims
 from tissueseg.store.embedding_folder import (
     SUFFIX,
     Fault,
-    StoredFeatures,
     StoredTissue,
+    StoreListing,
     folders_in,
     measure,
     tissue_fault,
@@ -47,7 +47,7 @@ class Removal(NamedTuple):
     places: Callable[[], list[Path]]  # asked once they are claimed
 
 
-def chosen(found: Sequence[StoredFeatures], names: Sequence[str]) -> list[Removal]:
+def chosen(found: Sequence[StoreListing], names: Sequence[str]) -> list[Removal]:
     """Whole stores, by their names, or by what these or their fingerprints begin with.
 
     Raises:
@@ -57,7 +57,7 @@ def chosen(found: Sequence[StoredFeatures], names: Sequence[str]) -> list[Remova
     return [_whole(stored, "as asked for") for stored in picked.values()]
 
 
-def useless(folder: Path, found: Sequence[StoredFeatures]) -> Iterator[Removal]:
+def useless(folder: Path, found: Sequence[StoreListing]) -> Iterator[Removal]:
     """Stores and tissues that are damaged or stale, attempts at tissues, and what removals left.
 
     Args:
@@ -102,7 +102,7 @@ def take_away(removal: Removal, dry_run: bool = False) -> str:
     return "" if aside else "it is gone, or was made anew since it was looked at"
 
 
-def _meant(found: Sequence[StoredFeatures], name: str) -> StoredFeatures:
+def _meant(found: Sequence[StoreListing], name: str) -> StoreListing:
     fits = [s for s in found if s.path.name == name]
     if not fits and name:
         fits = [s for s in found if any(known.startswith(name) for known in _names(s))]
@@ -115,11 +115,11 @@ def _meant(found: Sequence[StoredFeatures], name: str) -> StoredFeatures:
     raise ConfigError(f"prune={name} means {len(fits)} stores ({several}): say more of the name.")
 
 
-def _names(stored: StoredFeatures) -> tuple[str, ...]:
+def _names(stored: StoreListing) -> tuple[str, ...]:
     return stored.path.name, *([stored.store.fingerprint] if stored.store else [])
 
 
-def _whole(stored: StoredFeatures, why: str) -> Removal:
+def _whole(stored: StoreListing, why: str) -> Removal:
     """A store, and the folder that its workers use."""
     path, source = stored.path, stored.origin.store
     tissues = set(source.tissues) if source else set()
@@ -128,7 +128,7 @@ def _whole(stored: StoredFeatures, why: str) -> Removal:
     return Removal(path.name, why, size, path, claimed, lambda: [path, work_folder(path)])
 
 
-def _tissue(stored: StoredFeatures, tissue: StoredTissue) -> Removal:
+def _tissue(stored: StoreListing, tissue: StoredTissue) -> Removal:
     path, name, source = stored.path, tissue.name, stored.origin.store
 
     def places() -> list[Path]:
@@ -165,10 +165,8 @@ def _left_over(folder: Path) -> Iterator[Removal]:
 def _tissues_of(store: Path) -> set[str]:
     """Names that workers have claimed or finished."""
     work = work_folder(store)
-    claims = (work / "claims").glob("*.*.*")
-    marked = {p.name.rsplit(".", 2)[0] for p in claims if p.suffix in (".claim", ".free")}
-    stored = {*folders_in(store), *folders_in(work / "tissues")}
-    return {name for name in marked | stored if is_plain_name(name)}
+    folders = (store, work / "claims", work / "tissues")
+    return {name for folder in folders for name in folders_in(folder) if is_plain_name(name)}
 
 
 def _taken(claims: Claims, removal: Removal) -> str:

@@ -8,10 +8,10 @@ past zarr, straight into the batch; others, and those on remote file systems, th
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from enum import StrEnum
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,11 @@ import numpy as np
 import zarr
 
 from tissueseg.contracts import EncoderSpec
-from tissueseg.errors import StoreNotFoundError, TissueDataError
+from tissueseg.errors import StoreNotFoundError, TissueDataError, UnreachableError, in_one_line
 from tissueseg.store.fingerprint import fingerprint
+from tissueseg.store.per_process import PerProcess
 from tissueseg.store.recent import Recent
-from tissueseg.store.remote import AT_ONCE, UnreachableError, connect, is_remote, place
+from tissueseg.store.remote import AT_ONCE, connect, is_remote, place
 from tissueseg.store.shards import ChunkError, OpenShards, Piece, ShardedArray, read_ahead
 from tissueseg.store.versions import Version, version
 
@@ -71,8 +72,8 @@ class EmbeddingStore:
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.path, self._threads = str(path), threads or (AT_ONCE if is_remote(path) else 4)
-        self._forget()
-        about = _root(self.path, self._open)
+        self._opened = PerProcess(partial(_Opened, self.path, self._threads))
+        about = _root(self.path, self._opened())
         try:
             self.fields: dict[str, Any] = about["fields"]
             self.fingerprint: str = about["fingerprint"]
@@ -110,7 +111,19 @@ class EmbeddingStore:
         array = self._open_array(tissue)  # others may have made it just now
         if array is None:
             return State.MISSING
-        return State.COMPLETE if array.digests == dict(digests) else State.STALE
+        if array.digests != dict(digests):
+            return State.STALE
+        self._opened().arrays.get(tissue, lambda: array)  # it is to be read: opened once
+        return State.COMPLETE
+
+    def states(self, digests: Mapping[str, Mapping[str, str]]) -> dict[str, State]:
+        """The `state` of many tissues; a server is asked for several at once.
+
+        Args:
+            digests: tissue -> its digests.
+        """
+        at_once = self._opened().pool.map if is_remote(self.path) else map
+        return dict(zip(digests, at_once(self.state, digests, digests.values()), strict=True))
 
     def tiles(self, tissue: str) -> int:
         """Tiles of a complete tissue."""
@@ -196,18 +209,6 @@ class EmbeddingStore:
         form = ((self.views, *self.grid), np.dtype(DTYPES[self.dtype]))
         return _open(self.path, tissue, form, self._opened())
 
-    def _opened(self) -> _Opened:
-        """Anew in another process, after a fork or from a pickle."""
-        if self._pid != os.getpid():
-            self._forget()
-        return self._open
-
-    def _forget(self) -> None:
-        self._open, self._pid = _Opened(self.path, self._threads), os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pid": -1, "_open": None}
-
 
 class _Direct:
     """A complete tissue in an uncompressed array on a local disk."""
@@ -240,10 +241,8 @@ class _ThroughZarr:
             except UnreachableError:
                 raise
             except _UNREADABLE as error:
-                said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-                raise ChunkError(
-                    self._path, f"tile {tile}, view {view} cannot be read ({said})."
-                ) from error
+                said = f"tile {tile}, view {view} cannot be read ({in_one_line(error)})."
+                raise ChunkError(self._path, said) from error
 
 
 _Array = _Direct | _ThroughZarr
@@ -288,7 +287,7 @@ def _open(
         return None
     except _UNREADABLE as error:
         raise StoreNotFoundError(
-            f"{path} is damaged ({' '.join(str(error).split())}): remove it and embed the tissue again."
+            f"{path} is damaged ({in_one_line(error)}): remove it and embed the tissue again."
         ) from error
     if digests is None:
         return None
@@ -307,7 +306,7 @@ def _root(path: str, opened: _Opened) -> dict[str, Any]:
     except UnreachableError:
         raise
     except (*_ABSENT, *_UNREADABLE) as error:
-        said = f"({' '.join(str(error).split())[:200]})."
+        said = f"({in_one_line(error)[:200]})."
         if opened.remote and isinstance(error, _ABSENT):
             said = "itself: name the store, as what lies in a folder of a server is not looked for."
         raise StoreNotFoundError(f"no stored features at {path} {said}") from error

@@ -54,7 +54,7 @@ def differences(stored: Fields, wanted: Fields, check: Check = Check.STRICT) -> 
 
     Args:
         stored: of the store.
-        wanted: of the run; a field that is None is not stated, and any will do.
+        wanted: of the run; digests of files that are None are not stated, and any will do.
         check: whether fields that only say how features were made count.
     """
     ours, theirs = flat(stored), flat(wanted)
@@ -91,6 +91,4 @@ def _difference(name: str, stored: Any, wanted: Any) -> Difference:
 def _shown(value: Any) -> str:
     if isinstance(value, str) and len(value) == _SHA256_DIGITS and value.isalnum():
         return f"sha {value[:_SHOWN_DIGITS]}…"
-    if isinstance(value, float):
-        return f"{value:g}"
     return "nothing" if value is None else str(value)

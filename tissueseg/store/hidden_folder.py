@@ -7,6 +7,8 @@ import platform
 import shutil
 from pathlib import Path
 
+from tissueseg.store.processes import runs
+
 
 class HiddenFolder:
     """Lets what was at the path stand until the new is whole.
@@ -30,7 +32,7 @@ class HiddenFolder:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for left in self.path.parent.glob(".*.partial-*"):
             process = left.name.removeprefix(self._host)
-            if process != left.name and process.isdecimal() and not _runs(int(process)):
+            if process != left.name and process.isdecimal() and not runs(int(process)):
                 remove(left)
 
     def restore(self) -> None:
@@ -69,13 +71,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -20,7 +18,6 @@ from tissueseg.store.shard_layout import ShardLayout
 
 _OPEN_FILES = 256  # of the 1024 that most systems grant a process
 _KEPT_INDICES = 16384  # of shards; that of 64 chunks takes 0.5 kB
-_KEPT_POOLS = 4  # one for each number of threads asked for
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)  # only Linux has it
 
 
@@ -29,7 +26,7 @@ class DamageError(Exception):
 
 
 class OpenShards:
-    """What a process keeps of shards: files, their indices, and threads that read.
+    """What a process keeps of shards: files, and their indices.
 
     Safe to share between arrays and threads, to pickle and to use after a fork.
 
@@ -49,11 +46,6 @@ class OpenShards:
         """Where a shard's chunks start; see `ShardLayout.starts`."""
         return self._current().starts.get(shard.version, lambda: shard.starts(layout))
 
-    def submit(self, threads: int, task: Callable[..., None], *args: Any) -> Future[None]:
-        """Run a task beside the calling thread, on one of as many others."""
-        pools = self._current().pools
-        return pools.get(threads, lambda: ThreadPoolExecutor(threads)).submit(task, *args)
-
     def _current(self) -> _Held:
         """Anew in another process; one assignment, as several threads may be the first to come."""
         held = self._held
@@ -72,7 +64,6 @@ class _Held:
         self.pid = os.getpid()
         self.shards: Recent[str, Shard] = Recent(files)
         self.starts: Recent[Version, np.ndarray] = Recent(_KEPT_INDICES)
-        self.pools: Recent[int, ThreadPoolExecutor] = Recent(_KEPT_POOLS)
 
 
 class Version(NamedTuple):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from asyncio import gather
 from collections.abc import Iterable
-from pathlib import Path, PosixPath
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore, StorePath
 
-from tissueseg.errors import ConfigError, TissuesegError
+from tissueseg.errors import UnreachableError, in_one_line
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
@@ -29,10 +29,6 @@ _FILE_SYSTEMS: set[Any] = set()
 take them from the parent's event loop, which then waits for ever."""
 
 _DENIED, _BEYOND_END = (401, 403), 416  # HTTP, https://www.rfc-editor.org/rfc/rfc9110#section-15.5
-
-
-class UnreachableError(TissuesegError, ConnectionError):
-    """A server that does not answer, or not with what is there."""
 
 
 class RemoteStore(FsspecStore):
@@ -66,29 +62,6 @@ class RemoteStore(FsspecStore):
         return self.fs.unstrip_protocol(self.path).rstrip("/")
 
 
-class Address(PosixPath):
-    """Where a remote store is: joined and shown like a path, and refused where a disk is meant."""
-
-    def __str__(self) -> str:
-        return super().__str__().replace(":/", "://", 1)  # paths know no empty folder
-
-    def __fspath__(self) -> str:
-        return self._refuse()
-
-    def exists(self, *_: Any, **__: Any) -> bool:
-        """As in `__fspath__`: pathlib would answer False."""
-        return self._refuse()
-
-    def resolve(self, strict: bool = False) -> Address:
-        """Itself: it is where it says."""
-        return self
-
-    def _refuse(self) -> NoReturn:
-        raise ConfigError(
-            f"{self} is remote, but this works with local stores only: copy the store to a disk."
-        )
-
-
 def is_remote(path: str | Path) -> bool:
     """Whether a path is an address such as `s3://…`."""
     return "://" in str(path)
@@ -108,12 +81,12 @@ def connect(path: str | Path) -> FsspecStore | None:
         store = RemoteStore.from_url(str(path), read_only=True)
     except ImportError as error:
         raise UnreachableError(
-            f"{path} cannot be opened ({_one_line(error)}): pip install 'tissueseg[remote]', and what "
+            f"{path} cannot be opened ({in_one_line(error)}): pip install 'tissueseg[remote]', and what "
             "the protocol wants besides (s3://: s3fs, gs://: gcsfs)."
         ) from error
     except Exception as error:  # as in `get`: options and credentials are looked at here
         raise UnreachableError(
-            f"{path} cannot be opened ({_one_line(error)}): mend the address, or copy the store to a "
+            f"{path} cannot be opened ({in_one_line(error)}): mend the address, or copy the store to a "
             "disk."
         ) from error
     _FILE_SYSTEMS.add(store.fs)
@@ -143,13 +116,9 @@ def _says(address: str, error: Exception) -> str:
     if denied:
         return (
             f"{address} may not be read, or is not there in a store that may not be listed "
-            f"({_one_line(error)}): give its file system credentials that may."
+            f"({in_one_line(error)}): give its file system credentials that may."
         )
     return (
-        f"{address} cannot be reached ({_one_line(error)}): see that its server answers, or copy the "
+        f"{address} cannot be reached ({in_one_line(error)}): see that its server answers, or copy the "
         "store to a disk."
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

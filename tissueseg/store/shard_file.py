@@ -1,7 +1,8 @@
 """One shard of an uncompressed Zarr v3 array, written in one go.
 
-Chunks one after another, each followed by its CRC32C, then the index (offset and length of every chunk,
-little-endian uint64, and a CRC32C of its own), as the `sharding_indexed` codec lays them out:
+Chunks one after another, each at an aligned place and followed by its CRC32C, then the index (offset and
+length of every chunk, little-endian uint64, and a CRC32C of its own), as the `sharding_indexed` codec
+lays them out:
 https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
@@ -13,8 +14,10 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
+from tissueseg.store.shard_layout import NO_CHUNK
+
 CHECKSUM_BYTES = 4
-MISSING = 2**64 - 1
+ALIGNED_BYTES = 64  # where chunks begin: copies between aligned places are up to twice as fast
 
 
 def write_shard(path: Path, chunks: np.ndarray, count: int) -> None:
@@ -25,12 +28,15 @@ def write_shard(path: Path, chunks: np.ndarray, count: int) -> None:
         chunks: (n, …) C-contiguous, little-endian: chunks in the order of their places.
         count: chunks that a whole shard has.
     """
-    index = np.full((count, 2), MISSING, "<u8")
+    index = np.full((count, 2), NO_CHUNK, "<u8")
     offset = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         for i, chunk in enumerate(chunks):
             raw = chunk.reshape(-1).view(np.uint8)
+            gap = -offset % ALIGNED_BYTES
+            file.write(bytes(gap))
+            offset += gap
             file.write(raw.data)
             file.write(checksum(raw))
             index[i] = offset, raw.nbytes + CHECKSUM_BYTES

@@ -25,7 +25,9 @@ _ARRAY_KEYS = {
 _SHARDING_KEYS = {"chunk_shape", "codecs", "index_codecs", "index_location"}
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 _LARGEST_READ = 2**31 - 2**16  # bytes; beyond, systems cut a read short
-_NO_CHUNK = 2**64 - 1  # offset and length of a chunk that was never written
+
+NO_CHUNK = 2**64 - 1
+"""Offset and length, in an index, of a chunk that was never written."""
 
 MISSING, ASTRAY = -1, -2
 """In the place of an offset: there is no such chunk; none can lie where the index says."""
@@ -82,7 +84,7 @@ class ShardLayout:
         last = max(file_bytes - self.stored_bytes, 0)
         astray = (lengths != self.stored_bytes) | (offsets > last)
         starts = np.where(astray, ASTRAY, offsets.astype(np.int64))
-        return np.where((index == _NO_CHUNK).all(1), MISSING, starts)
+        return np.where((index == NO_CHUNK).all(1), MISSING, starts)
 
 
 def direct_layout(metadata: Any) -> ShardLayout | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import wait
 from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -49,12 +48,12 @@ class ShardedArray:
         self.dtype = layout.dtype
 
     @classmethod
-    def open(cls, folder: Path, opened: OpenShards | None = None) -> ShardedArray | None:
+    def open(cls, folder: Path, opened: OpenShards) -> ShardedArray | None:
         """The array in a folder; None when it must be read through zarr, or is none at all.
 
         Args:
             folder: of the array, on a local disk.
-            opened: shared with other arrays, which then keep its limits together; its own unless told.
+            opened: shared with other arrays, which keep its limits together.
         """
         if not hasattr(os, "preadv"):
             return None
@@ -62,51 +61,26 @@ class ShardedArray:
             layout = direct_layout(json.loads((folder / "zarr.json").read_bytes()))
         except (OSError, ValueError):  # zarr says what is wrong
             return None
-        return cls(folder, layout, OpenShards() if opened is None else opened) if layout else None
+        return cls(folder, layout, opened) if layout else None
 
-    def read(
-        self,
-        chunks: np.ndarray,
-        out: np.ndarray,
-        rows: np.ndarray | None = None,
-        threads: int = 1,
-    ) -> None:
-        """Read whole chunks, those at the array's edge with their padding.
+    def pieces(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray) -> Iterator[Piece]:
+        """Whole chunks, those at the array's edge with their padding, for `read_ahead`.
 
-        What was never written reads as the fill value. After an error, `out` holds a part of them.
+        What was never written is filled with the fill value when its turn comes. Files are opened one
+        by one: read soon. After an error, `out` holds a part of the chunks.
 
         Args:
             chunks: (n, ndim) integers, coordinates in the grid of inner chunks.
             out: (m, *chunk_shape), C-contiguous, of the array's dtype.
-            rows: (n,) where in `out` each goes, none twice; in their order, m = n, unless told.
-            threads: that read at the same time.
+            rows: (n,) where in `out` each goes, none twice.
 
         Raises:
-            TissueDataError: a shard is damaged, or the array is gone.
+            ChunkError: while they are drawn or read: a shard is damaged, or the array is gone.
         """
-        batch = self._batch(chunks, out, rows)
-        parts = np.array_split(batch.order, max(1, min(threads, len(batch.rows))))
-        others = [
-            self._opened.submit(threads, read_ahead, self._pieces(batch, part))
-            for part in parts[1:]
-        ]
-        try:
-            read_ahead(self._pieces(batch, parts[0]))
-        finally:
-            wait(others)  # nobody may write into `out` once this returns
-        for other in others:
-            other.result()
+        return self._pieces(self._batch(chunks, out, rows))
 
-    def pieces(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray) -> Iterator[Piece]:
-        """What `read` would read, for `read_ahead` to read together with chunks of other arrays.
-
-        What was never written is filled when its turn comes. Files are opened one by one: read soon.
-        """
-        batch = self._batch(chunks, out, rows)
-        return self._pieces(batch, batch.order)
-
-    def _batch(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray | None) -> _Batch:
-        self._check(chunks, out)
+    def _batch(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray) -> _Batch:
+        self._check(chunks, out, rows)
         per_shard, shard_grid = self._layout.per_shard, self._layout.shard_grid
         shards, within = np.divmod(chunks.astype(np.int64), per_shard)
         ids = np.asarray(np.ravel_multi_index(tuple(shards.T), shard_grid))
@@ -115,13 +89,13 @@ class ShardedArray:
             chunks=chunks,
             shards=ids,
             places=places,
-            rows=_rows(len(chunks), len(out), rows),
+            rows=rows,
             out=out,
             raw=out.view(np.uint8).reshape(len(out), out[:1].nbytes),
             order=np.lexsort((places, ids)),
         )
 
-    def _check(self, chunks: np.ndarray, out: np.ndarray) -> None:
+    def _check(self, chunks: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
         grid, shape, dtype = self._layout.grid, self.chunk_shape, self.dtype
         if chunks.ndim != 2 or chunks.shape[1] != len(grid) or chunks.dtype.kind not in "iu":
             raise ValueError(
@@ -133,10 +107,15 @@ class ShardedArray:
             raise ValueError(
                 f"out is {out.dtype} {out.shape}, wanted {dtype} (n, *{shape}), C-contiguous, writable."
             )
+        fits = rows.shape == (len(chunks),) and ((rows >= 0) & (rows < len(out))).all()
+        if not fits:
+            raise ValueError(
+                f"{len(chunks)} chunks and {len(rows)} rows do not fit into the {len(out)} of out."
+            )
 
-    def _pieces(self, batch: _Batch, part: np.ndarray) -> Iterator[Piece]:
+    def _pieces(self, batch: _Batch) -> Iterator[Piece]:
         shards = batch.shards.tolist()
-        for _, group in groupby(part.tolist(), shards.__getitem__):
+        for _, group in groupby(batch.order.tolist(), shards.__getitem__):
             yield from self._of_shard(batch, list(group))
 
     def _of_shard(self, batch: _Batch, group: list[int]) -> Iterator[Piece]:
@@ -222,13 +201,3 @@ def read_ahead(pieces: Iterator[Piece]) -> None:
             piece.announce()
         for piece in window:
             piece.read()
-
-
-def _rows(n: int, n_out: int, rows: np.ndarray | None) -> np.ndarray:
-    if rows is None:
-        rows, fits = np.arange(n), n == n_out
-    else:
-        fits = rows.shape == (n,) and (not n or (rows.min() >= 0 and rows.max() < n_out))
-    if not fits:
-        raise ValueError(f"{n} chunks and {len(rows)} rows do not fit into the {n_out} of out.")
-    return rows

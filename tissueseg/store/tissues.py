@@ -5,10 +5,12 @@ Windows, never whole tissues, through handles opened once per process.
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +19,20 @@ import zarr
 from zarr.storage import FsspecStore, StorePath
 
 from tissueseg.contracts import Channel, Modality, TissueClass
-from tissueseg.errors import SpecMismatchError, StoreNotFoundError, TissueDataError
+from tissueseg.errors import (
+    ConfigError,
+    SpecMismatchError,
+    StoreNotFoundError,
+    TissueDataError,
+    UnreachableError,
+    in_one_line,
+)
 from tissueseg.store import layout
 from tissueseg.store.checks import is_plain_name
+from tissueseg.store.per_process import PerProcess
 from tissueseg.store.planes import Window
 from tissueseg.store.recent import Recent
-from tissueseg.store.remote import AT_ONCE, Address, UnreachableError, connect, is_remote, place
+from tissueseg.store.remote import AT_ONCE, connect, is_remote, place
 from tissueseg.store.versions import version
 
 _OPEN_HANDLES = 4096  # handles hold no pixels: a thousand tissues stay open
@@ -62,11 +72,10 @@ class TissueStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path: Path = Address(path) if is_remote(path) else Path(path)
-        self._address = str(path)
-        self._forget()
-        self._version = version(self.path)
-        attributes = _root_attributes(self.path, self._open.remote)
+        self.address: str = str(path).rstrip("/") if is_remote(path) else str(Path(path))
+        self._opened = PerProcess(partial(_Opened, self.address))
+        self._version = version(self.address)
+        attributes = _root_attributes(self.address, self._opened().remote)
         try:
             self.mpp: float | None = attributes["mpp"]
             self.classes = tuple(TissueClass(**c) for c in attributes["classes"])
@@ -79,8 +88,27 @@ class TissueStore:
             damaged = True
         if damaged:
             raise StoreNotFoundError(
-                f"{self.path} is damaged: its index says nothing of use. Prepare it again."
+                f"{self.address} is damaged: its index says nothing of use. Prepare it again."
             )
+
+    @property
+    def path(self) -> Path:
+        """Where it is on a disk.
+
+        Raises:
+            ConfigError: it is on a server.
+        """
+        if is_remote(self.address):
+            raise ConfigError(
+                f"{self.address} is remote, but this works with local stores only: copy the store to a "
+                "disk."
+            )
+        return Path(self.address)
+
+    @property
+    def location(self) -> str:
+        """Its address, or its path from the root: to find it again from any folder."""
+        return self.address if is_remote(self.address) else str(self.path.resolve())
 
     @property
     def tissues(self) -> tuple[str, ...]:
@@ -95,7 +123,7 @@ class TissueStore:
         """Refuse a modality whose images the store does not hold."""
         if missing := [kind for kind in modality.images if kind not in self.images]:
             raise SpecMismatchError(
-                f"modality={modality.value} needs {missing}, but {self.path} holds only "
+                f"modality={modality.value} needs {missing}, but {self.address} holds only "
                 f"{list(self.images)}. Choose modality={'_'.join(self.images)} or another store."
             )
 
@@ -107,7 +135,7 @@ class TissueStore:
         """Refuse tissues whose arrays are gone, before a run is well under way."""
         arrays = (*modality.images, layout.INSTANCES, layout.CLASSES)
         wanted = [(tissue, array) for tissue in tissues for array in arrays]
-        if is_remote(self.path):  # to ask is to open
+        if is_remote(self.address):  # to ask is to open
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 list(pool.map(self._open_array, *zip(*wanted, strict=True)))
             return
@@ -141,8 +169,16 @@ class TissueStore:
         return layout.shard_px(len(self.panel), self.entry(tissue)[2:4])
 
     def image_digests(self, tissue: str, modality: Modality) -> dict[str, str]:
-        """Image -> digest of its pixels, of the images a modality uses."""
-        return {kind: self.attributes(tissue)["digests"][kind] for kind in modality.images}
+        """Image -> digest of its pixels, of the images a modality uses; SP is scaled by statistics too.
+
+        A source may state these, so that pixels alone do not tell what a network sees.
+        """
+        known = self.attributes(tissue)
+        digests = {kind: known["digests"][kind] for kind in modality.images}
+        if "sp" in digests:
+            stated = json.dumps(known["statistics"], sort_keys=True).encode()
+            digests["sp_statistics"] = hashlib.sha256(stated).hexdigest()
+        return digests
 
     def read(self, tissue: str, array: str, window: Window) -> np.ndarray:
         """Read a window that lies inside the tissue.
@@ -159,10 +195,10 @@ class TissueStore:
             TissueDataError: the pixels are damaged.
         """
         y, x, height, width = window
-        if version(self.path) != self._version:
+        if version(self.address) != self._version:
             raise StoreNotFoundError(
-                f"{self.path} was replaced or removed while it was being read: start again with what is "
-                "there now."
+                f"{self.address} was replaced or removed while it was being read: start again with what "
+                "is there now."
             )
         handle = self._handle(tissue, array)
         try:
@@ -171,8 +207,8 @@ class TissueStore:
             raise
         except _NO_PIXELS as error:
             raise TissueDataError(
-                f"tissue {tissue}: {array} of {self.path} cannot be read ({_one_line(error)}): the store "
-                "is damaged. Prepare it again."
+                f"tissue {tissue}: {array} of {self.address} cannot be read ({in_one_line(error)}): "
+                "the store is damaged. Prepare it again."
             ) from error
 
     def array_type(self, tissue: str, array: str) -> ArrayType:
@@ -185,12 +221,12 @@ class TissueStore:
 
     def _open_array(self, tissue: str, array: str) -> zarr.Array:
         with self._reading(tissue, array) as remote:
-            where = place(self.path, remote, f"{tissue}/{array}/0")
+            where = place(self.address, remote, f"{tissue}/{array}/0")
             return zarr.open_array(where, mode="r", zarr_format=3)
 
     def _read_attributes(self, tissue: str) -> dict[str, Any]:
         with self._reading(tissue, "attributes") as remote:
-            where = place(self.path, remote, tissue)
+            where = place(self.address, remote, tissue)
             found: Any = zarr.open_group(where, mode="r", zarr_format=3).attrs[layout.ATTRIBUTE]
             return found
 
@@ -206,20 +242,8 @@ class TissueStore:
 
     def _damaged(self, tissue: str, what: str) -> StoreNotFoundError:
         return StoreNotFoundError(
-            f"{self.path} is damaged: tissue {tissue} has {what}. Prepare it again."
+            f"{self.address} is damaged: tissue {tissue} has {what}. Prepare it again."
         )
-
-    def _opened(self) -> _Opened:
-        """Anew in another process, after a fork or from a pickle."""
-        if self._pid != os.getpid():
-            self._forget()
-        return self._open
-
-    def _forget(self) -> None:
-        self._open, self._pid = _Opened(self._address), os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pid": -1, "_open": None}
 
 
 class _Opened:
@@ -231,21 +255,17 @@ class _Opened:
         self.attributes: Recent[str, dict[str, Any]] = Recent(_KEPT_ATTRIBUTES)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _root_attributes(path: Path, remote: FsspecStore | None) -> dict[str, Any]:
-    if not remote and not path.exists():
-        raise StoreNotFoundError(f"no tissue store at {path}: the path does not exist.")
-    attributes = stored_attributes(place(path, remote))
+def _root_attributes(address: str, remote: FsspecStore | None) -> dict[str, Any]:
+    if not remote and not Path(address).exists():
+        raise StoreNotFoundError(f"no tissue store at {address}: the path does not exist.")
+    attributes = stored_attributes(place(address, remote))
     if "tissues" not in attributes:
         raise StoreNotFoundError(
-            f"{path} is not a tissue store: make one with `python -m tissueseg.prepare`."
+            f"{address} is not a tissue store: make one with `python -m tissueseg.prepare`."
         )
     if attributes.get("schema") != layout.SCHEMA:
         raise StoreNotFoundError(
-            f"{path} has schema {attributes.get('schema')}, this version reads {layout.SCHEMA}: "
+            f"{address} has schema {attributes.get('schema')}, this version reads {layout.SCHEMA}: "
             "prepare it again."
         )
     return attributes

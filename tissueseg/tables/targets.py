@@ -24,8 +24,8 @@ def chosen(store: TissueStore, tissues: Sequence[str] | None) -> tuple[str, ...]
     unknown = [tissue for tissue in wanted if tissue not in store.tissues]
     if unknown or not wanted:
         raise ConfigError(
-            f"tissues={list(wanted)}: {store.path} holds {name_some(store.tissues)}. Choose from these, "
-            "or tissues=null for all."
+            f"tissues={list(wanted)}: {store.address} holds {name_some(store.tissues)}. Choose from "
+            "these, or tissues=null for all."
         )
     store.check_arrays(wanted, Modality("_".join(store.images)))
     return wanted
