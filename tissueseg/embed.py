@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from tissueseg.command import USER_ERROR, one_line, plain, run_command, task_words
+from tissueseg.command import USER_ERROR, one_line, plain, run_command
 from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError
 
 if TYPE_CHECKING:
@@ -23,26 +20,29 @@ if TYPE_CHECKING:
     from tissueseg.data.normalise import Normaliser
     from tissueseg.encoders.base import Encoder
     from tissueseg.modules.embedding import Outcome, Tissue
+    from tissueseg.reporting.progress import Progress
     from tissueseg.store.embedding_writer import EmbeddingWriter
     from tissueseg.store.embeddings import EmbeddingStore
     from tissueseg.store.tissues import TissueStore
 
 ON_ERROR = ("stop", "skip")
-_PATIENCE_S = 5.0  # with workers that are interrupted
 
 
 def embed(config: DictConfig) -> None:
     """Encode what is missing, here or on as many devices as were asked for."""
     from tissueseg import preflight
+    from tissueseg.workers import chosen_devices, share
 
     if config.features in preflight.FEATURES:
         config.features = "online"  # the encoder is needed, and so are its weights
     preflight.check(config)
     preflight.check_machine(config)
     _check(config)
-    devices = _devices(config)
+    devices = chosen_devices(config)
     if len(devices) > 1:
-        sys.exit(_share(devices))
+        if worst := share(devices):
+            sys.exit(worst)
+        return
     failed = _encode(config, devices[0], Console())
     if failed:
         sys.exit(USER_ERROR)
@@ -61,6 +61,7 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.features import build_encoder, find_stored
     from tissueseg.modules.embedding import Embedder
     from tissueseg.preflight import modality_of
+    from tissueseg.reporting.progress import Progress
     from tissueseg.store.embedding_folder import unfinished_bytes
     from tissueseg.store.embedding_writer import EmbeddingWriter
     from tissueseg.store.fingerprint import Check
@@ -191,67 +192,6 @@ def _autocast(precision: str) -> torch.dtype | None:
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 
-def _devices(config: DictConfig) -> list[torch.device]:
-    """What `trainer.devices` asks for; in a cluster's job step, each task takes its own."""
-    import torch
-
-    asked, cuda = config.trainer.devices, torch.cuda.is_available()
-    cuda = cuda and config.trainer.accelerator != "cpu"
-    there = torch.cuda.device_count() if cuda else 0
-    if OmegaConf.is_list(asked) and cuda:
-        numbers = list(asked)
-    elif asked in (-1, "auto"):
-        numbers = list(range(there)) if cuda else [0]
-    elif isinstance(asked, int) and not isinstance(asked, bool) and asked > 0:
-        local = int(os.environ.get("SLURM_LOCALID", 0)) % there if cuda and asked == 1 else 0
-        numbers = list(range(local, local + asked))
-    else:
-        raise ConfigError(
-            f"trainer.devices={asked}, wanted how many, -1 for all, or, of CUDA, a list such as [0,1]."
-        )
-    if cuda and not all(isinstance(n, int) and 0 <= n < there for n in numbers):
-        raise ConfigError(f"trainer.devices={asked}, but this machine has {there} CUDA devices.")
-    return [torch.device("cuda", n) if cuda else torch.device("cpu") for n in numbers]
-
-
-def _share(devices: Sequence[torch.device]) -> int:
-    """One process per device, each taking tissues that no other is at; the worst exit code."""
-    threads = str(max((os.cpu_count() or 1) // len(devices), 1))
-    words = [w for w in task_words() if not w.startswith("trainer.devices=")]
-    workers = []
-    for device in devices:
-        one = "1" if device.type == "cpu" else f"[{device.index}]"
-        command = [sys.executable, "-m", "tissueseg.embed", *words, f"trainer.devices={one}"]
-        environment = {"OMP_NUM_THREADS": threads} | os.environ
-        workers.append(subprocess.Popen(command, env=environment))  # noqa: S603 - our own words
-    signal.signal(signal.SIGTERM, lambda *_: _end(workers))
-    try:
-        codes = [worker.wait() for worker in workers]
-    except KeyboardInterrupt:
-        for worker in workers:
-            _interrupt(worker)
-        raise
-    for code in (code for code in codes if code < 0):
-        print(f"error: a worker was ended by signal {-code}: embed again.", file=sys.stderr)
-    return max(128 - code if code < 0 else code for code in codes)
-
-
-def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """As a cluster ends a job: what they were at is encoded again."""
-    for worker in workers:
-        worker.terminate()
-    sys.exit(128 + signal.SIGTERM)
-
-
-def _interrupt(worker: subprocess.Popen[bytes]) -> None:
-    """Let a worker clean up; one of the same terminal has been told already."""
-    try:
-        worker.wait(_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        worker.send_signal(signal.SIGINT)
-        worker.wait()
-
-
 def _report(
     outcome: Outcome, progress: Progress, writer: EmbeddingWriter, console: Console
 ) -> None:
@@ -273,62 +213,6 @@ def _report(
         print(f"error: {one_line(error)}", file=sys.stderr)
     if outcome.failed:
         print(f"error: {len(outcome.failed)} tissues have no features.", file=sys.stderr)
-
-
-class Progress:
-    """Tiles per second and the time that is left: a bar on a terminal, else a line for every tissue.
-
-    Args:
-        console: where it goes.
-        tiles: to be encoded, or there already.
-    """
-
-    def __init__(self, console: Console, tiles: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} tiles/s"),
-            TimeRemainingColumn(),
-        )
-        self._bar = Bar(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task("encoding", total=tiles, rate="")
-        self._console, self._tissue = console, ""
-        self._left, self._done, self._began = tiles, 0, time.monotonic()
-
-    def tell(self, tissue: str, tiles: int, encoded: bool) -> None:
-        """Take note of tiles of a tissue."""
-        self._left -= tiles
-        self._done += tiles if encoded else 0
-        if tissue != self._tissue and encoded and not self._console.is_terminal:
-            self._console.print(f"encoding {tissue}{self._outlook()}", highlight=False)
-        self._tissue = tissue
-        self._bar.update(self._task, advance=tiles, description=tissue, rate=f"{self.rate:.1f}")
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self._began
-
-    @property
-    def rate(self) -> float:
-        """Tiles encoded per second."""
-        return self._done / max(self.seconds, 1e-9)
-
-    def _outlook(self) -> str:
-        if not self._done or not self._tissue:
-            return ""
-        return f" ({self.rate:.1f} tiles/s, {self._left / self.rate:.0f} s to go)"
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 if __name__ == "__main__":

@@ -11,11 +11,20 @@ import pytest
 
 from tissueseg.command import run_command
 from tissueseg.doctor import doctor
+from tissueseg.embed import embed
 from tissueseg.evaluate import evaluate
+from tissueseg.export import export
 from tissueseg.prepare import prepare
 from tissueseg.train import train
 
-JOBS = {"prepare": prepare, "train": train, "evaluate": evaluate, "doctor": doctor}
+JOBS = {
+    "prepare": prepare,
+    "embed": embed,
+    "train": train,
+    "evaluate": evaluate,
+    "doctor": doctor,
+    "export": export,
+}
 
 
 class Result(NamedTuple):

@@ -16,19 +16,11 @@ from spoilt.embeddings import MISTAKES, Mistake
 from stores import random_tissue, three_tissues
 
 from tissueseg.contracts import Modality
-from tissueseg.embed import embed
 from tissueseg.encoders.tiny import TinyEncoder
 from tissueseg.store.embeddings import EmbeddingStore, State
 from tissueseg.store.tissues import TissueStore
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
-
-
-@pytest.fixture
-def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """With `embed` among the commands."""
-    monkeypatch.setitem(command.__globals__["JOBS"], "embed", embed)  # type: ignore[attr-defined]
-    return command
 
 
 @pytest.fixture

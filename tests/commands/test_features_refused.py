@@ -18,13 +18,6 @@ Command = Callable[..., Any]  # name, overrides -> code, out, err
 
 
 @pytest.fixture
-def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """With `embed` among the commands."""
-    monkeypatch.setitem(command.__globals__["JOBS"], "embed", embed)  # type: ignore[attr-defined]
-    return command
-
-
-@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with a cohort; tiles of 32 px do not fill its tissues."""
     monkeypatch.chdir(tmp_path)

@@ -15,21 +15,11 @@ from omegaconf import OmegaConf
 
 from tissueseg.command import run_command
 from tissueseg.embed import embed
-from tissueseg.export import export
 from tissueseg.train import train
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 
 STORED = ("features=stored", "epochs=2")
-
-
-@pytest.fixture
-def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """With `embed` and `export` among the commands."""
-    jobs = command.__globals__["JOBS"]  # type: ignore[attr-defined]
-    monkeypatch.setitem(jobs, "embed", embed)
-    monkeypatch.setitem(jobs, "export", export)
-    return command
 
 
 @pytest.fixture(scope="module")

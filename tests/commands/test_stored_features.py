@@ -23,17 +23,9 @@ from omegaconf import OmegaConf
 from stores import random_tissue, three_tissues
 
 from tissueseg import features
-from tissueseg.embed import embed
 from tissueseg.modules.segmentation import SegmentationModule
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
-
-
-@pytest.fixture
-def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """With `embed` among the commands."""
-    monkeypatch.setitem(command.__globals__["JOBS"], "embed", embed)  # type: ignore[attr-defined]
-    return command
 
 
 @pytest.fixture
