@@ -8,6 +8,7 @@ past zarr, straight into the batch; others, and those on remote file systems, th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from enum import StrEnum
@@ -37,6 +38,7 @@ DTYPES = {"float16": "float16", "bfloat16": "uint16", "float32": "float32"}
 FILL = {"float16": math.nan, "uint16": 0xFFFF, "float32": math.nan}
 """Array type -> what a chunk that is gone reads as: never a feature, which are finite."""
 
+_MOST_THREADS = 4  # more gain nothing: checksums are computed under the interpreter's lock
 _OPEN_ARRAYS = 4096  # they hold no features: a few kB each
 _ABSENT = (FileNotFoundError, KeyError)
 _UNREADABLE = (OSError, ValueError, TypeError, AttributeError, RuntimeError)
@@ -63,7 +65,8 @@ class EmbeddingStore:
 
     Args:
         path: of the store; or an address such as `s3://…`, read through fsspec.
-        threads: that read a batch together; None: 4, and of addresses as many as keep them busy.
+        threads: that read a batch together; None: one per CPU, 4 at most, and of
+            addresses as many as keep them busy.
 
     Raises:
         StoreNotFoundError: the path is missing or holds no store of features.
@@ -71,7 +74,7 @@ class EmbeddingStore:
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        self.path, self._threads = str(path), threads or (AT_ONCE if is_remote(path) else 4)
+        self.path, self._threads = str(path), threads or _threads(path)
         self._opened = PerProcess(partial(_Opened, self.path, self._threads))
         about = _root(self.path, self._opened())
         try:
@@ -256,6 +259,10 @@ class _Opened:
         self.arrays: Recent[str, _Array] = Recent(_OPEN_ARRAYS)
         self.shards = OpenShards()
         self.pool = ThreadPoolExecutor(threads, "features")
+
+
+def _threads(path: str | Path) -> int:
+    return AT_ONCE if is_remote(path) else min(os.cpu_count() or 1, _MOST_THREADS)
 
 
 def array_path(store: str, tissue: str) -> str:
