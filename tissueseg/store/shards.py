@@ -149,7 +149,7 @@ class ShardedArray:
         if isinstance(error, OSError):
             said = f"cannot be read ({error.strerror}): see that the file is there and may be read."
         else:
-            said = f"{error}: the file is damaged. Make the array again."
+            said = f"{error}: the file is damaged."
         return ChunkError(str(self.folder), f"{where} {said}")
 
 
