@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from feature_runs import write_cohort
 
 from tissueseg.command import run_command
 from tissueseg.doctor import doctor
@@ -70,3 +71,11 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, demo_cache: Path) -> 
         patch.setattr(sys, "argv", ["tissueseg.train", *overrides])
         run_command("train", train)
     return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a cohort."""
+    monkeypatch.chdir(tmp_path)
+    write_cohort(tmp_path)
+    return tmp_path

@@ -23,14 +23,6 @@ from tissueseg.store.tissues import TissueStore
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a cohort."""
-    monkeypatch.chdir(tmp_path)
-    write_cohort(tmp_path)
-    return tmp_path
-
-
 def states(folder: Path, modality: str = "he") -> dict[str, State]:
     """What the store of features has of each tissue of the cohort."""
     cohort, features = TissueStore(folder / "cohort.zarr"), EmbeddingStore(feature_store(folder))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from feature_runs import WORDS, encoded, error_line, feature_store, write_cohort
+from feature_runs import WORDS, encoded, error_line, feature_store
 from folders import same_files
 from stores import random_tissue, three_tissues, write_store
 
@@ -23,14 +23,6 @@ from tissueseg.store.embeddings import DTYPES, EmbeddingStore, State
 from tissueseg.store.tissues import TissueStore
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a cohort."""
-    monkeypatch.chdir(tmp_path)
-    write_cohort(tmp_path)
-    return tmp_path
 
 
 def states(cohort: Path, features: Path) -> dict[str, State]:

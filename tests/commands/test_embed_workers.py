@@ -28,14 +28,6 @@ from tissueseg.store.tissues import TissueStore
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a cohort."""
-    monkeypatch.chdir(tmp_path)
-    write_cohort(tmp_path)
-    return tmp_path
-
-
 def states(cohort: Path, features: Path) -> dict[str, State]:
     """What a store of features has of each tissue of a cohort."""
     tissues = TissueStore(cohort)

@@ -34,14 +34,6 @@ SP = (*WORDS, "modality=sp")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a cohort."""
-    monkeypatch.chdir(tmp_path)
-    write_cohort(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, whoever builds an encoder fails."""
 
