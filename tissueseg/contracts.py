@@ -282,15 +282,43 @@ class Batch(NamedTuple):
 
 
 Outputs = dict[str, "Tensor"]
-"""Head name -> logits (B, c, H, W) at tile size. Heads: classes, foreground, hv, boundary."""
+"""Head name -> logits (B, c, H, W). Heads: classes, foreground, hv, boundary, at the tile's size; and
+coarse heads such as `boundary_stride4`, on every 4th pixel, which slots of a decoder are guided by."""
+
+HEAD_CHANNELS = {"classes": None, "foreground": 1, "hv": 2, "boundary": 1}
+"""Head -> channels of its logits; None: as many as there are classes."""
+
+STRIDES = (1, 2, 4, 8)
+"""Tile pixels per logit that a coarse head may have; 1: before the image joins the decoder."""
+
+_COARSE = "_stride"
+
+
+def coarse(head: str, stride: int) -> str:
+    """Name of the head that predicts the same as `head` earlier in the decoder, every `stride` px."""
+    return f"{head}{_COARSE}{stride}"
+
+
+def base_head(head: str) -> str:
+    """The head whose target a head learns: of `boundary_stride4` it is `boundary`."""
+    return head.partition(_COARSE)[0]
+
+
+def head_stride(head: str) -> int | None:
+    """Tile pixels per logit of a coarse head; None for one at the decoder's end."""
+    _, mark, stride = head.partition(_COARSE)
+    return int(stride) if mark and stride.isdecimal() else None
 
 
 def head_channels(head: str, n_classes: int) -> int:
     """Output channels of a head, by its name."""
-    known = {"classes": n_classes, "foreground": 1, "hv": 2, "boundary": 1}
-    if head not in known:
-        raise SpecMismatchError(f"decoder.heads names {head!r}; choose from {', '.join(known)}.")
-    return known[head]
+    base, stride = base_head(head), head_stride(head)
+    if base not in HEAD_CHANNELS or (base != head and stride not in STRIDES):
+        raise SpecMismatchError(
+            f"decoder.heads names {head!r}; choose from {', '.join(HEAD_CHANNELS)}, or one of them with "
+            f"{_COARSE} and {', '.join(map(str, STRIDES))} behind it, such as boundary{_COARSE}4."
+        )
+    return HEAD_CHANNELS[base] or n_classes
 
 
 def check_composition(
