@@ -49,3 +49,25 @@ def test_ignored_pixels_have_no_known_class_edges_and_make_none():
 def test_options_that_cannot_be_used(options):
     with pytest.raises(ConfigError, match="choose edges_of from instances, classes"):
         BoundaryTarget(**options)
+
+
+def test_foreground_and_offsets_are_known_of_nuclei_and_background():
+    labels = np.zeros((3, 6), np.int32)
+    labels[:, 0:3], labels[:, 5] = 4, 9
+    classes = np.array([[2, 2, 2, 0, IGNORE, IGNORE]] * 3, np.uint8)  # 9 has no type
+    made = Targets.for_heads(["foreground", "hv"], BoundaryTarget())(labels, classes)
+    foreground, hv = made["foreground"], made["hv"]
+    assert (foreground.shape, hv.shape) == ((1, 3, 6), (2, 3, 6))
+    assert foreground.dtype == hv.dtype == np.float32
+    np.testing.assert_array_equal(foreground[0, 1], [1, 1, 1, 0, np.nan, 1])
+    np.testing.assert_array_equal(hv[0, 1], [-1, 0, 1, 0, np.nan, 0])
+    np.testing.assert_array_equal(hv[1, :, 5], [-1, 0, 1])
+
+
+def test_coarse_heads_learn_from_the_target_of_their_base_head():
+    heads = ["classes", "classes_stride4", "boundary_stride4", "boundary_stride2", "boundary"]
+    targets = Targets.for_heads([*heads, "foreground_stride1"], BoundaryTarget())
+    assert targets.heads == ("boundary", "foreground")
+    made = targets(LABELS, CLASSES)
+    assert list(made) == ["boundary", "foreground"]
+    np.testing.assert_array_equal(made["foreground"][0], LABELS > 0)

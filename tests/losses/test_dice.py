@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from tissueseg.errors import ConfigError
 from tissueseg.losses.dice import Dice
 
 
@@ -19,3 +21,16 @@ def test_false_claims_of_an_absent_class_are_pushed_down(make_batch):
     logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
     Dice()({"classes": logits}, batch).backward()
     assert (logits.grad[:, 1] > 0).all()
+
+
+def test_one_logit_scores_the_positive_class_alone(make_batch):
+    # p = 3/4 at three known pixels, two of them boundary; the fourth is not known
+    logits = torch.tensor(3.0).log().expand(1, 1, 1, 4)
+    batch = make_batch([[[0, 1, 1, 0]]], boundary=[[[[1.0, 0.0, 1.0, float("nan")]]]])
+    expected = 1 - torch.tensor((2 * 1.5 + 1) / (2.25 + 2 + 1))
+    torch.testing.assert_close(Dice(head="boundary")({"boundary": logits}, batch), expected)
+
+
+def test_offsets_are_no_probabilities():
+    with pytest.raises(ConfigError, match="head=hv; choose from classes, foreground, boundary"):
+        Dice(head="hv")

@@ -35,3 +35,13 @@ def test_alpha_punishes_misses(make_batch):
 def test_impossible_options(options):
     with pytest.raises(ConfigError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
         FocalTversky(**options)
+
+
+def test_one_logit_scores_the_positive_class_alone(make_batch):
+    # p = 3/4 at four pixels of two tiles, one of them a nucleus
+    logits = torch.tensor(3.0).log().expand(2, 1, 1, 2)
+    batch = make_batch([[[0, 1]], [[0, 0]]])
+    index = torch.tensor((0.75 + 1) / (0.75 + 0.7 * 0.25 + 0.3 * 2.25 + 1))
+    torch.testing.assert_close(
+        FocalTversky(head="foreground")({"foreground": logits}, batch), (1 - index) ** (4 / 3)
+    )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tissueseg.contracts import IGNORE
+from tissueseg.contracts import IGNORE, base_head
 from tissueseg.errors import ConfigError
 from tissueseg.instances.boundary import class_boundary, instance_boundary
+from tissueseg.instances.hv import encode_hv
 
 EDGES_OF = ("instances", "classes")
 
@@ -47,19 +48,50 @@ class BoundaryTarget:
         return edges[None]
 
 
+def foreground_target(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(1, H, W) float32: 1 in nuclei, typed or not, 0 elsewhere, NaN where it is not known."""
+    inside = (labels > 0).astype(np.float32)
+    inside[_unknown(labels, classes)] = np.nan
+    return inside[None]
+
+
+def hv_target(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(2, H, W) float32: offsets from nuclei's centres, 0 elsewhere, NaN where it is not known."""
+    maps = encode_hv(labels)
+    maps[:, _unknown(labels, classes)] = np.nan
+    return maps
+
+
+def _unknown(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Neither a nucleus nor background."""
+    return (classes == IGNORE) & (labels == 0)
+
+
+_OWN_TARGET = ("foreground", "hv", "boundary")
+
+
 @dataclass(frozen=True)
 class Targets:
-    """Makes the targets of the heads a decoder has."""
+    """Makes the targets of the heads a decoder has.
 
-    heads: tuple[str, ...]
+    Coarse heads learn from the target of their base head, at the tile's own size.
+    """
+
+    heads: tuple[str, ...]  # base heads, each once
     boundary: BoundaryTarget
 
     @classmethod
     def for_heads(cls, heads: Collection[str], boundary: BoundaryTarget) -> Targets:
-        """Keep those heads whose target is not the class image itself."""
-        return cls(tuple(head for head in heads if head == "boundary"), boundary)
+        """Keep what heads learn from besides the class image itself."""
+        needed = dict.fromkeys(base_head(head) for head in heads)
+        return cls(tuple(head for head in needed if head in _OWN_TARGET), boundary)
 
     def __call__(self, labels: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
-        """Head name -> (c, H, W) float32."""
-        makers = {"boundary": self.boundary}
+        """Base head -> (c, H, W) float32.
+
+        Args:
+            labels: (H, W) instances of a tile, turned and altered as its image was.
+            classes: (H, W) class ids or IGNORE, likewise.
+        """
+        makers = {"foreground": foreground_target, "hv": hv_target, "boundary": self.boundary}
         return {head: makers[head](labels, classes) for head in self.heads}

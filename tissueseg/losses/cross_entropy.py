@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tissueseg.contracts import IGNORE, Batch, Outputs
 from tissueseg.errors import ConfigError
+from tissueseg.losses.base import HeadLoss, logits_of
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(HeadLoss):
     """Mean over the batch's counted pixels of −w_t·log p_t, divided by the mean weight.
 
     As `torch.nn.functional.cross_entropy`, but a batch without any counted pixel costs 0, with
@@ -21,21 +22,21 @@ class CrossEntropy(nn.Module):
         head: the output it reads.
     """
 
+    learns = ("classes",)
     weight: Tensor | None
 
     def __init__(self, class_weights: Sequence[float] | None = None, head: str = "classes") -> None:
-        super().__init__()
-        self.head = head
+        super().__init__(head)
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("weight", weight, persistent=False)  # the config holds it
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Compare logits (B, C, H, W) with `batch.classes`.
+        """Compare logits (B, C, h, w) with `batch.classes`.
 
         Raises:
             ConfigError: another number of class weights than logits.
         """
-        logits = outputs[self.head].float()
+        logits = logits_of(self.head, outputs, batch)
         if self.weight is not None and len(self.weight) != logits.shape[1]:
             raise ConfigError(
                 f"class_weights has {len(self.weight)} numbers, but there are {logits.shape[1]} "

@@ -1,17 +1,19 @@
-"""Focal Tversky loss on the class head."""
+"""Focal Tversky loss, on the class head or on one of one logit."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tissueseg.contracts import Batch, Outputs
 from tissueseg.errors import ConfigError
-from tissueseg.losses.overlap import soft_overlap
+from tissueseg.losses.base import HeadLoss
+from tissueseg.losses.overlap import HEADS, soft_overlap
 
 FLOOR = 1e-6
 """1 − TI below this counts as 0: rounding may leave it negative, and for γ < 1 its slope is infinite."""
 
 
-class FocalTversky(nn.Module):
-    """(1 − TI)^γ with TI = (TP + ε)/(TP + α·FN + β·FP + ε), mean over classes.
+class FocalTversky(HeadLoss):
+    """(1 − TI)^γ with TI = (TP + ε)/(TP + α·FN + β·FP + ε), mean over classes;
+    see `soft_overlap` for heads of one logit, whose positive class is the only one.
 
     Abraham & Khan 2018, eq. 3 and 4, with γ where they write 1/γ. Sums run over the whole batch, as in
     the paper's code and CellViT's, where Dice takes each tile for itself: so a rare class is weighed
@@ -25,8 +27,10 @@ class FocalTversky(nn.Module):
         head: the output it reads.
 
     Raises:
-        ConfigError: gamma not positive, or alpha or beta negative.
+        ConfigError: gamma not positive, or alpha or beta negative; a head without probabilities.
     """
+
+    learns = HEADS
 
     def __init__(
         self,
@@ -36,18 +40,17 @@ class FocalTversky(nn.Module):
         epsilon: float = 1.0,
         head: str = "classes",
     ) -> None:
-        super().__init__()
+        super().__init__(head)
         if gamma <= 0 or alpha < 0 or beta < 0:
             raise ConfigError(
                 f"FocalTversky got alpha={alpha}, beta={beta}, gamma={gamma}; "
                 "wanted alpha ≥ 0, beta ≥ 0 and gamma > 0."
             )
         self.alpha, self.beta, self.gamma, self.epsilon = alpha, beta, gamma, epsilon
-        self.head = head
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """Compare logits (B, C, H, W) with `batch.classes`; 0 where every pixel is IGNORE."""
-        hit, claimed, truth = (s.sum(0) for s in soft_overlap(outputs[self.head], batch.classes))
+        """Compare logits (B, C, h, w) with the truth (H, W); 0 where none is known."""
+        hit, claimed, truth = (s.sum(0) for s in soft_overlap(self.head, outputs, batch))
         missed, wrong = truth - hit, claimed - hit
         tversky = (hit + self.epsilon) / (
             hit + self.alpha * missed + self.beta * wrong + self.epsilon

@@ -1,10 +1,14 @@
-"""Soft overlap of class probabilities with the truth: the sums Dice and Focal Tversky share."""
+"""Soft overlap of probabilities with the truth: the sums Dice and Focal Tversky share."""
 
 from typing import NamedTuple
 
 from torch import Tensor, arange
 
-from tissueseg.contracts import IGNORE
+from tissueseg.contracts import IGNORE, Batch, Outputs, base_head
+from tissueseg.losses.base import Truth, logits_of, truth_of
+
+HEADS = ("classes", "foreground", "boundary")
+"""Heads whose logits are probabilities of something that is there or not."""
 
 
 class Overlap(NamedTuple):
@@ -15,19 +19,27 @@ class Overlap(NamedTuple):
     truth: Tensor  # Σ t
 
 
-def soft_overlap(logits: Tensor, classes: Tensor) -> Overlap:
-    """Softmax the logits and compare them with the class image.
+def soft_overlap(head: str, outputs: Outputs, batch: Batch) -> Overlap:
+    """Turn logits into probabilities and compare them with the truth.
 
-    Args:
-        logits: (B, C, H, W).
-        classes: (B, H, W) int64; IGNORE pixels enter no sum.
+    Classes by softmax, the background one of them; pixels of class IGNORE enter no sum. Heads of one
+    logit by sigmoid, and C = 1: the positive class alone is scored, where CellViT's binary heads have
+    two channels and score the background too.
     """
-    counted = (classes != IGNORE).unsqueeze(1)
-    probs = logits.float().softmax(dim=1) * counted
-    ids = arange(logits.shape[1], device=classes.device).view(1, -1, 1, 1)
-    truth = classes.unsqueeze(1) == ids  # IGNORE equals no class
+    logits = logits_of(head, outputs, batch)
+    if base_head(head) == "classes":
+        probs, truth = logits.softmax(dim=1), _one_hot(batch.classes, logits.shape[1])
+    else:
+        probs, truth = logits.sigmoid(), truth_of(head, batch)
+    probs, values = probs * truth.known, truth.values * truth.known
     return Overlap(
-        hit=(probs * truth).sum((2, 3)),
+        hit=(probs * values).sum((2, 3)),
         claimed=probs.sum((2, 3)),
-        truth=truth.sum((2, 3)).float(),
+        truth=values.sum((2, 3)).float(),
     )
+
+
+def _one_hot(classes: Tensor, n_classes: int) -> Truth:
+    ids = arange(n_classes, device=classes.device).view(1, -1, 1, 1)
+    one_hot = classes.unsqueeze(1) == ids  # IGNORE equals no class
+    return Truth(one_hot, (classes != IGNORE).unsqueeze(1))
