@@ -1,47 +1,54 @@
-"""Every decoder in configs/ composes, builds and decodes."""
+"""What the choices in configs/decoder are made of; that they keep their promises is in contracts/."""
 
 import hydra
 import pytest
-import torch
 
 from tissueseg.config import CONFIG_DIR
-from tissueseg.contracts import EncoderSpec, Features
 from tissueseg.decoders import published
 
-NAMES = sorted(path.stem for path in (CONFIG_DIR / "decoder").glob("*.yaml"))
+BOUNDARIES = ["boundary_stride4", "boundary_stride2", "boundary"]
 
 
 def compose(name, *overrides):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        return hydra.compose(overrides=[f"+decoder={name}", *overrides]).decoder
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_it_builds_and_decodes(name):
-    spec = EncoderSpec("made_up", ("sp",), (32,) * 4, 8)
-    build = hydra.utils.instantiate(compose(name, "decoder.width=0.125"))
-    decoder = build(spec=spec, image_channels=3, n_classes=5)
-    levels = tuple(torch.randn(1, 32, 4, 4) for _ in range(4))
-    outputs = decoder(Features(levels, torch.randn(1, 3, 32, 32)))
-    assert tuple(outputs) == decoder.head_names
-    assert outputs["classes"].shape == (1, 5, 32, 32)
+        return hydra.compose(overrides=["+loss=none", f"+decoder={name}", *overrides])
 
 
 @pytest.mark.parametrize(
-    ("name", "heads"),
+    ("name", "heads", "slots"),
     [
-        ("baseline", ["classes"]),
-        ("cellvit", ["classes"]),
-        ("boundary", ["classes", "boundary"]),
-        ("boundary_att", ["classes", "boundary"]),
+        ("baseline", ["classes"], []),
+        ("cellvit", ["classes"], []),
+        ("boundary", ["classes", "boundary"], []),
+        ("boundary_att", ["classes", *BOUNDARIES], ["boundary_attention"]),
+        ("masked_attention", ["classes", "foreground_stride4"], ["refine"]),
+        ("global_context", ["classes"], ["context"]),
+        ("feature_gating", ["classes", "foreground_stride1"], ["gate"]),
+        ("boundary_masked_att", ["classes", "boundary", "foreground_stride4"], ["refine"]),
+        ("boundary_global_context", ["classes", "boundary"], ["context"]),
+        ("boundary_feature_gating", ["classes", "boundary", "foreground_stride1"], ["gate"]),
+        ("instance", ["foreground", "hv"], []),
+        ("panoptic", ["classes", "foreground", "hv"], []),
     ],
 )
-def test_slots_add_their_heads(name, heads):
-    assert list(compose(name).heads) == heads
+def test_a_name_states_the_composition(name, heads, slots):
+    decoder = compose(name).decoder
+    assert list(decoder.heads) == heads
+    known = ("context", "boundary_attention", "gate", "refine")
+    assert [slot for slot in known if decoder[slot] is not None] == sorted(slots, key=known.index)
 
 
-def test_cellvits_own_shape_is_the_one_its_weights_fill():
-    config = compose("cellvit")
-    assert {key: config[key] for key in published.SETTINGS} == published.SETTINGS
-    assert config.width == 1.0
-    assert compose("cellvit", "decoder.weights=some.pth").weights == "some.pth"
+def test_slots_are_added_to_any_choice_with_their_terms():
+    config = compose("boundary", "+decoder/slots@decoder=[masked_attention,global_context]")
+    assert list(config.decoder.heads) == ["classes", "boundary", "foreground_stride4"]
+    assert list(config.loss.terms) == ["boundary", "foreground_stride4"]
+    assert config.decoder.refine is not None
+    assert config.decoder.context is not None
+
+
+@pytest.mark.parametrize(("name", "share"), [("cellvit", "branches"), ("panoptic", "branches")])
+def test_cellvits_own_shape_is_the_one_its_weights_fill(name, share):
+    decoder = compose(name).decoder
+    assert {key: decoder[key] for key in published.SETTINGS} == published.SETTINGS
+    assert (decoder.width, decoder.share) == (1.0, share)
+    assert compose(name, "decoder.weights=some.pth").decoder.weights == "some.pth"

@@ -177,7 +177,7 @@ def test_compiles_without_a_graph_break(skips, project):
     [
         ({"skips": "some"}, ConfigError, "decoder.skips='some'"),
         ({"share": "none"}, ConfigError, "decoder.share='none'"),
-        ({"heads": {}}, ConfigError, "at least one"),
+        ({"heads": {}}, ConfigError, "at the tile's size"),
         ({"heads": {"classes": {"deep": 2}}}, ConfigError, r"decoder.heads.classes has \['deep'\]"),
         ({"project": 0}, ConfigError, "decoder.project=0"),
         ({"project": 2.5}, ConfigError, "decoder.project=2.5"),

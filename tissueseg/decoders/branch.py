@@ -1,10 +1,11 @@
 """The upsampling branch of CellViT's decoder: from the deepest tokens to features at tile size.
 
 CellViT gives every output a branch of its own, where most of the computing goes; `SkipDecoder` builds
-one for all heads or one each. Submodules carry the published names.
+one for all heads or one each. Submodules carry the published names. It climbs a stage at a time, so that
+branches can guide each other on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,10 @@ class Widths(NamedTuple):
         published = (b, s1, s2, 256, 128, 64, 32)
         return cls(*(max(8, round(c * width / 8) * 8) for c in published))
 
+    def at(self, stride: int) -> int:
+        """Channels of the features that climb, where there is one on every `stride` tile pixels."""
+        return {8: self.bottleneck, 4: self.quarter, 2: self.half, 1: self.full}[stride]
+
 
 def join(skip: Tensor | None, below: Tensor) -> Tensor:
     """Channels of the skip path, if there is one, before those coming up from below."""
@@ -50,7 +55,12 @@ class Branch(nn.Module):
     """
 
     def __init__(
-        self, embedding: int, widths: Widths, stride_px: int, skips: bool, dropout: float
+        self,
+        embedding: int,
+        widths: Widths,
+        stride_px: int,
+        skips: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         b, quarter, half, full = widths.bottleneck, widths.quarter, widths.half, widths.full
@@ -63,22 +73,47 @@ class Branch(nn.Module):
         self.decoder3_upsampler = _stage(entry, b, quarter, 3, dropout)
         self.decoder2_upsampler = _stage(entry, quarter, half, 2, dropout)
         self.decoder1_upsampler = _stage(entry, half, full, 2, dropout)
+        self.context: nn.Module | None = None
+        self.refine: nn.Module | None = None
+        self._widths = widths
 
-    def forward(self, deepest: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
-        """Climb to the tile's size.
+    def fill(
+        self,
+        context: Callable[[int], nn.Module] | None,
+        refine: Callable[[int], nn.Module] | None,
+    ) -> None:
+        """Build what fills its slots.
 
         Args:
-            deepest: (B, D, h, w) tokens of the encoder's last level.
-            skips: what joins at 1/8, 1/4 and 1/2 of the tile.
-
-        Returns:
-            (B, widths.full, H, W).
+            context: channels -> what the bottleneck's output passes through; None: nothing.
+            refine: channels -> what the last stage's output passes through, guided; None: nothing.
         """
-        stages = (self.decoder3_upsampler, self.decoder2_upsampler, self.decoder1_upsampler)
+        self.context = context(self._widths.bottleneck) if context else None
+        self.refine = refine(self._widths.full) if refine else None
+
+    def enter(self, deepest: Tensor) -> Tensor:
+        """Tokens of the encoder's last level (B, D, h, w) to (B, bottleneck, H/8, W/8)."""
         below = self.bottleneck_upsampler(deepest)
-        for stage, skip in zip(stages, skips, strict=True):
-            below = stage(join(skip, below))
-        return below
+        return below if self.context is None else self.context(below)
+
+    def climb(self, stride: int, skip: Tensor | None, below: Tensor) -> Tensor:
+        """One stage, from `stride` tile pixels per feature to half of it.
+
+        Args:
+            stride: 8, 4 or 2.
+            skip: what joins there; None where that path was not built.
+            below: (B, c, H/stride, W/stride).
+        """
+        stages = {
+            8: self.decoder3_upsampler,
+            4: self.decoder2_upsampler,
+            2: self.decoder1_upsampler,
+        }
+        return stages[stride](join(skip, below))
+
+    def end(self, below: Tensor, guide: Tensor | None) -> Tensor:
+        """The last stage's output (B, full, H, W), refined under a guide's logits (B, 1, h, w)."""
+        return below if self.refine is None else self.refine(below, guide)
 
 
 def _stage(entry: int, width: int, out: int, blocks: int, dropout: float) -> nn.Sequential:

@@ -1,39 +1,64 @@
-"""CellViT's decoder on any encoder with tokens every 8 or 16 px: skip paths, branch, heads.
+"""CellViT's decoder on any encoder with tokens every 8 or 16 px: skip paths, branches, heads, slots.
 
 Skip paths are computed once and shared by all heads. The original recomputes them per head: equal at
-inference, while in training its heads see different dropout in the same skips.
+inference, while in training its heads see different dropout in the same skips. What variants add fills
+slots; a filled slot always runs, in training and inference alike, and None is the only "off".
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
-from tissueseg.contracts import LEVELS, EncoderSpec, Features, Outputs, head_channels
+from tissueseg.contracts import (
+    LEVELS,
+    EncoderSpec,
+    Features,
+    Outputs,
+    base_head,
+    coarse,
+    head_channels,
+    head_stride,
+)
 from tissueseg.decoders import published
 from tissueseg.decoders.blocks import ConvBlock, DeconvBlock
 from tissueseg.decoders.branch import Branch, Widths, join
+from tissueseg.decoders.checks import (
+    SKIPS,
+    check_grid,
+    check_heads,
+    check_slots,
+    check_values,
+    checked_stride,
+)
+from tissueseg.decoders.draws import OwnDraws
 from tissueseg.decoders.heads import Head
-from tissueseg.errors import ConfigError, SpecMismatchError
 
-SKIPS = {"all": (True, True), "image_only": (True, False), "none": (False, False)}
-"""Choice of `skips` -> whether (the image, the encoder's levels 1 to 3) reach the decoder sideways."""
+BOUNDARY = "boundary"
+MASK = coarse("foreground", 4)
+"""The head that limits the keys of `refine`."""
+GATE = coarse("foreground", 1)
+"""The head that weighs the image's skip in `gate`."""
 
-SHARES = ("trunk", "branches")
-STRIDES_PX = (8, 16)
-HEAD_OPTIONS = {"depth", "hidden", "dropout"}
+CLIMB = (8, 4, 2)
+"""Tile pixels per feature at the entry of each stage."""
 
 
 class SkipDecoder(nn.Module):
-    """CellViT's decoder (Hörst et al. 2024, Fig. 2) with named heads.
+    """CellViT's decoder (Hörst et al. 2024, Fig. 2) with named heads and slots.
 
     At stride 16, width 1 and `share="branches"` every layer has the published shape and name
     (`decoder0` … `decoder3`; `branches.<head>.*_upsampler`; `decoder0_header.<head>`). Departures:
     heads may share one branch; widths scale; levels may differ in width; skips can be left out;
     stride 8, where the bottleneck is a Conv 1×1 and the first upsampling of each skip path a
     ConvBlock, for the tokens already lie one step higher; levels may be projected first.
+
+    Every part's initial weights depend on the seed and its name alone, so that variants of one seed start
+    from the same trunk.
+
+    Heads whose name ends in `_stride8`, `4`, `2` or `1` read the branch of their base head (else the
+    first one) where it has a feature on every so many pixels, before what lies above.
 
     Args:
         spec: of the encoder whose features come in.
@@ -47,13 +72,21 @@ class SkipDecoder(nn.Module):
         project: brings every level to this width first, by a trainable Conv 1×1 each; None: they
             enter as they are. For encoders side by side, whose levels add up to wide ones.
         weights: a CellViT checkpoint (path or hub address) that fills every layer; see `published`.
+        context: slot, channels -> module that the bottleneck's output of every branch passes through.
+        boundary_attention: slot, () -> module(features, boundary logits) that weighs the features of
+            all branches wherever there is a coarse boundary head, and in the end those that the other
+            heads read, by the boundary head.
+        gate: slot, () -> module(skip, foreground logits) that weighs the image's skip by
+            `foreground_stride1`.
+        refine: slot, channels -> module(features, foreground logits) that the last stage's output of
+            every branch passes through, under `foreground_stride4`.
 
     Attributes:
         accounting: what became of every number of `weights`; None without.
 
     Raises:
         SpecMismatchError: a stride other than 8 and 16, or an unknown head.
-        ConfigError: an unknown option.
+        ConfigError: an unknown option, or a slot without the heads it is guided by.
         WeightsError: weights that do not fit.
     """
 
@@ -69,30 +102,60 @@ class SkipDecoder(nn.Module):
         dropout: float = 0.3,
         project: int | None = None,
         weights: str | None = None,
+        context: Callable[[int], nn.Module] | None = None,
+        boundary_attention: Callable[[], nn.Module] | None = None,
+        gate: Callable[[], nn.Module] | None = None,
+        refine: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        _check_options(heads, skips, share)
-        _check_values(width, project, weights)
-        self.stride_px = _checked_stride(spec)
+        check_heads(heads, share)
+        check_values(width, skips, project, weights)
+        self.stride_px = checked_stride(spec)
         self.head_names = tuple(heads)
         image_skip, level_skips = SKIPS[skips]
+        check_slots(
+            heads, image_skip, boundary_attention is not None, gate is not None, refine is not None
+        )
         e1, e2, e3, e4 = [project] * LEVELS if project else spec.channels
         w = Widths.scaled(e4, width)
 
         def path(*widths: int) -> nn.Sequential | None:
             return _skip_path(widths, self.stride_px, dropout) if level_skips else None
 
-        # Levels that reach no layer get no projection either: it would never be trained.
-        self.projections = _projections(spec.channels, project, LEVELS if level_skips else 1)
-        self.decoder0 = _image_path(image_channels, w, dropout) if image_skip else None
-        self.decoder1 = path(e1, w.skip1, w.skip2, w.half)
-        self.decoder2 = path(e2, w.skip1, w.quarter)
-        self.decoder3 = path(e3, w.bottleneck)
-        branches = heads if share == "branches" else ("trunk",)
+        draws = OwnDraws()
+        with draws.of("projections"):
+            # Levels that reach no layer get no projection either: it would never be trained.
+            self.projections = _projections(spec.channels, project, LEVELS if level_skips else 1)
+        with draws.of("image path"):
+            self.decoder0 = _image_path(image_channels, w, dropout) if image_skip else None
+        with draws.of("skip paths"):
+            self.decoder1 = path(e1, w.skip1, w.skip2, w.half)
+            self.decoder2 = path(e2, w.skip1, w.quarter)
+            self.decoder3 = path(e3, w.bottleneck)
+        ends = [name for name in heads if head_stride(name) is None]
+
+        def branch(name: str) -> Branch:
+            with draws.of(f"branch {name}"):
+                built = Branch(e4, w, self.stride_px, level_skips, dropout)
+            with draws.of(f"slots of {name}"):
+                built.fill(context, refine)
+            return built
+
         self.branches = nn.ModuleDict(
-            {name: Branch(e4, w, self.stride_px, level_skips, dropout) for name in branches}
+            {name: branch(name) for name in (ends if share == "branches" else ("trunk",))}
         )
-        self.decoder0_header = _headers(heads, w, image_skip, dropout, n_classes)
+        self.boundary_attention = boundary_attention() if boundary_attention else None
+        self.gate = gate() if gate else None
+        defaults = {"hidden": w.full, "dropout": dropout}
+
+        def head(name: str) -> Head:
+            entry = w.at(head_stride(name) or 1) * (2 if name in ends and image_skip else 1)
+            options = defaults | dict(heads[name])
+            with draws.of(f"head {name}"):
+                return Head(entry, head_channels(name, n_classes), **options)
+
+        self.coarse_heads = nn.ModuleDict({n: head(n) for n in heads if n not in ends})
+        self.decoder0_header = nn.ModuleDict({n: head(n) for n in ends})
         settings = {"share": share, "skips": skips, "project": project}
         self.accounting = published.load(self, weights, spec, settings) if weights else None
 
@@ -103,24 +166,33 @@ class SkipDecoder(nn.Module):
             features: four grids (B, D, H/stride, W/stride) and the image (B, C, H, W).
 
         Returns:
-            Head name -> logits (B, c, H, W).
+            Head name -> logits (B, c, H, W); of coarse heads (B, c, H/stride, W/stride).
 
         Raises:
             SpecMismatchError: grids that are not the tile's size over the stride.
         """
-        _check_grid(features, self.stride_px)
+        check_grid(features, self.stride_px)
         *shallow, deepest = self._projected(features.levels)
-        paths = (self.decoder1, self.decoder2, self.decoder3)
-        skips = [_skip(path, level) for path, level in zip(paths, shallow, strict=True)]
-        image = _skip(self.decoder0, features.image)
-        tops = {
-            name: join(image, branch(deepest, skips[::-1]))
-            for name, branch in self.branches.items()
-        }
-        return {
-            name: head(tops[name if name in tops else "trunk"])
-            for name, head in self.decoder0_header.items()
-        }
+        paths = (self.decoder3, self.decoder2, self.decoder1)
+        skips = [_skip(path, level) for path, level in zip(paths, shallow[::-1], strict=True)]
+        found: Outputs = {}
+        below = {name: branch.enter(deepest) for name, branch in self._branches()}
+        for stride, skip in zip(CLIMB, skips, strict=True):
+            below = self._guided(below, stride, found)
+            below = {n: branch.climb(stride, skip, below[n]) for n, branch in self._branches()}
+        below = self._guided(below, 1, found)
+        below = {n: branch.end(below[n], found.get(MASK)) for n, branch in self._branches()}
+        found |= self._ends(below, _skip(self.decoder0, features.image), found)
+        return {name: found[name] for name in self.head_names}
+
+    def set_progress(self, done: float) -> None:
+        """Tell slots that are warmed up how far training is.
+
+        Args:
+            done: share of the planned steps, 0 … 1.
+        """
+        if self.boundary_attention is not None:
+            self.boundary_attention.set_progress(done)  # pyright: ignore[reportCallIssue]
 
     def describe(self) -> list[str]:
         """Where its weights come from, a line each; none when it is to be trained from scratch."""
@@ -128,6 +200,43 @@ class SkipDecoder(nn.Module):
             return []
         lines = [f"decoder: {self.accounting.loaded:,} parameters and statistics loaded"]
         return lines + [f"ignored in the file: {reason}" for reason in self.accounting.reasons]
+
+    def _guided(self, below: dict[str, Tensor], stride: int, found: Outputs) -> dict[str, Tensor]:
+        """Let the coarse heads of a stride speak, and the boundary among them weigh all branches."""
+        for name, head in self.coarse_heads.items():
+            if head_stride(name) == stride:
+                found[name] = head(below[self._branch_of(name)])
+        return self._weighed(below, found.get(coarse(BOUNDARY, stride)))
+
+    def _ends(
+        self, below: dict[str, Tensor], image: Tensor | None, found: Outputs
+    ) -> dict[str, Tensor]:
+        """Logits of the heads at tile size; the boundary's first where others are weighed by it."""
+        if self.gate is not None:
+            image = self.gate(image, found[GATE])
+        tops = {name: join(image, x) for name, x in below.items()}
+        first = {}
+        if self.boundary_attention is not None:
+            first[BOUNDARY] = self.decoder0_header[BOUNDARY](tops[self._branch_of(BOUNDARY)])
+            tops = self._weighed(tops, first[BOUNDARY])
+        return first | {
+            name: head(tops[self._branch_of(name)])
+            for name, head in self.decoder0_header.items()
+            if name not in first
+        }
+
+    def _weighed(self, features: dict[str, Tensor], boundary: Tensor | None) -> dict[str, Tensor]:
+        if self.boundary_attention is None or boundary is None:
+            return features
+        return {name: self.boundary_attention(x, boundary) for name, x in features.items()}
+
+    def _branch_of(self, head: str) -> str:
+        """Which branch a head reads: the one for all, its own, its base head's, or the first."""
+        own = base_head(head)
+        return own if own in self.branches else next(iter(self.branches))
+
+    def _branches(self) -> list[tuple[str, Branch]]:
+        return [(n, b) for n, b in self.branches.items() if isinstance(b, Branch)]
 
     def _projected(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Levels at the width their layers want."""
@@ -148,24 +257,6 @@ def _projections(channels: tuple[int, ...], project: int | None, used: int) -> n
     return nn.ModuleList(nn.Conv2d(c, project, 1) for c in channels[LEVELS - used :])
 
 
-def _headers(
-    heads: Mapping[str, Mapping[str, Any]],
-    widths: Widths,
-    image_skip: bool,
-    dropout: float,
-    n_classes: int,
-) -> nn.ModuleDict:
-    """The last layers of every head."""
-    top = 2 * widths.full if image_skip else widths.full
-    defaults = {"hidden": widths.full, "dropout": dropout}
-    return nn.ModuleDict(
-        {
-            name: Head(top, head_channels(name, n_classes), **(defaults | dict(options)))
-            for name, options in heads.items()
-        }
-    )
-
-
 def _image_path(channels: int, widths: Widths, dropout: float) -> nn.Sequential:
     """The image at its own size."""
     return nn.Sequential(
@@ -178,50 +269,3 @@ def _skip_path(widths: tuple[int, ...], stride_px: int, dropout: float) -> nn.Se
     first = DeconvBlock if stride_px == 16 else ConvBlock
     rest = [DeconvBlock(a, b, dropout) for a, b in pairwise(widths[1:])]
     return nn.Sequential(first(widths[0], widths[1], dropout), *rest)
-
-
-def _checked_stride(spec: EncoderSpec) -> int:
-    if spec.stride_px is None or spec.stride_px not in STRIDES_PX:
-        raise SpecMismatchError(
-            f"encoder={spec.name} has a token every {spec.stride_px} px, but SkipDecoder climbs from "
-            "8 or 16 px: set encoder.spec.stride_px to one of them, and grids are resampled to it."
-        )
-    return spec.stride_px
-
-
-def _check_options(heads: Mapping[str, Mapping[str, Any]], skips: str, share: str) -> None:
-    if skips not in SKIPS:
-        raise ConfigError(f"decoder.skips={skips!r}; choose from {', '.join(SKIPS)}.")
-    if share not in SHARES:
-        raise ConfigError(f"decoder.share={share!r}; choose from {', '.join(SHARES)}.")
-    if not heads:
-        raise ConfigError("decoder.heads is empty; name at least one head, such as classes.")
-    for name, options in heads.items():
-        if not isinstance(options.get("depth", 0), int) or options.get("depth", 0) < 0:
-            raise ConfigError(f"decoder.heads.{name}.depth={options['depth']}, wanted 0, 1, 2, …")
-        if unknown := sorted(set(options) - HEAD_OPTIONS):
-            raise ConfigError(
-                f"decoder.heads.{name} has {unknown}; choose from {sorted(HEAD_OPTIONS)}."
-            )
-
-
-def _check_values(width: float, project: int | None, weights: str | None) -> None:
-    if not 0 < width < math.inf:
-        raise ConfigError(f"decoder.width={width}, wanted a number above 0.")
-    whole = isinstance(project, int) and not isinstance(project, bool) and project >= 1
-    if project is not None and not whole:
-        raise ConfigError(f"decoder.project={project}, wanted a number of channels ≥ 1 or null.")
-    if weights is not None and not (isinstance(weights, str) and weights):
-        raise ConfigError(
-            f"decoder.weights={weights!r}, wanted a file, hf://owner/repository/file or null."
-        )
-
-
-def _check_grid(features: Features, stride_px: int) -> None:
-    """Without the image skip nothing else would notice logits of the wrong size."""
-    tile, grid = features.image.shape[-2:], features.levels[-1].shape[-2:]
-    if tile[0] != grid[0] * stride_px or tile[1] != grid[1] * stride_px:
-        raise SpecMismatchError(
-            f"features are {grid[0]} × {grid[1]} tokens for a tile of {tile[0]} × {tile[1]} px, but "
-            f"the decoder was built for one every {stride_px} px. Use the spec they were made with."
-        )

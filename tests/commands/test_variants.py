@@ -1,0 +1,87 @@
+"""Decoder variants through the command: chosen by one word, warmed up, scored on equal terms."""
+
+import csv
+
+import pytest
+import torch
+from stores import TINY
+
+from tissueseg.modules.checkpoint import load_decoder
+
+FAST = (*TINY, "store.demo={tissues: 3, size_px: 128}", "epochs=4", "trainer.limit_train_batches=2")
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_alpha_is_warmed_up_over_the_first_part_of_training_and_kept(command, tmp_path):
+    run = tmp_path / "run"
+    options = ("decoder=boundary_att", "decoder.boundary_attention.warmup=0.5", f"run_dir={run}")
+    assert command("train", *FAST, *options).code == 0
+    checkpoint = load_decoder(run / "decoder.ckpt")
+    last_step = 2 * (checkpoint.epoch + 1) - 1  # of the best epoch, from 0
+    assert checkpoint.state["boundary_attention.alpha"].item() == pytest.approx(
+        min(1.0, last_step / 8 / 0.5)
+    )
+    assert command("evaluate", f"run={run}").code == 0
+    terms = {"train/loss/ce", "train/loss/dice", "train/loss/boundary_att"}
+    assert terms < set(rows(run)[0])
+
+
+def test_nuclei_alone_are_trained_scored_drawn_and_evaluated(command, tmp_path):
+    run = tmp_path / "run"
+    done = command("train", *FAST, "decoder=instance", f"run_dir={run}", "panels.every_n_epochs=4")
+    assert done.code == 0, done.err
+    assert "nucleus" in done.out
+    assert "tumor" not in done.out
+    assert {"val/dice/nucleus", "val/loss/hv_mse"} < set(rows(run)[0])
+    assert list((run / "panels").glob("*.png"))
+    again = command("evaluate", f"run={run}", "side=test")
+    assert again.code == 0, again.err
+    assert "nucleus" in again.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("decoder=instance", "loss=ce_dice"), "loss has terms on ['classes']"),
+        (("decoder=boundary", "~decoder.heads.classes", "loss=none"), "by none of which pixels"),
+        (
+            ("decoder=boundary", "loss.terms.boundary.weight=0"),
+            "['boundary'] would never be trained",
+        ),
+        (("decoder=masked_attention", "decoder.refine.heads=0"), "decoder.refine.heads=0"),
+        (
+            ("decoder=boundary_att", "decoder.boundary_attention.alpha=0"),
+            "leave the slot out instead",
+        ),
+        (("decoder=feature_gating", "decoder.skips=none"), "decoder.skips=none leaves out"),
+        (("decoder=baseline", "+decoder.heads.boundary_stride3={}"), "'boundary_stride3'"),
+        (("decoder=instance", "monitor=val/dice/tumor"), "monitor=val/dice/tumor is unknown"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(command, options, said, tmp_path):
+    done = command("train", *FAST, *options, f"run_dir={tmp_path / 'run'}")
+    assert done.code == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_variants_of_one_seed_start_from_one_trunk_and_see_the_same_tiles(command, tmp_path):
+    """What they are trained on, and from, does not hang on their layers."""
+    seen = {}
+    for name in ("baseline", "global_context"):
+        run = tmp_path / name
+        options = (f"decoder={name}", "epochs=1", "optim.optimizer.lr=1e-30", f"run_dir={run}")
+        assert command("train", *FAST, *options).code == 0
+        seen[name] = load_decoder(run / "decoder.ckpt").state
+    shared = [k for k in seen["baseline"] if k.endswith("weight") and "norm" not in k]
+    assert shared
+    assert all(torch.equal(seen["baseline"][k], seen["global_context"][k]) for k in shared)
+    image = (
+        "decoder0.0.block.1.running_mean"  # statistics of the images alone, in the order they came
+    )
+    assert torch.equal(seen["baseline"][image], seen["global_context"][image])
