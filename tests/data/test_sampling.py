@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tissueseg.data.dataset import Pick
-from tissueseg.data.sampling import DrawnViews, EpochShuffle, ShardShuffle
+from tissueseg.data.sampling import EpochShuffle, ShardShuffle, TrainingPicks
 from tissueseg.data.views import Views
 from tissueseg.errors import ConfigError
 
@@ -126,7 +126,7 @@ def test_no_shards_at_once_are_refused(at_once):
 
 
 def drawn(seed=0, epoch=0, views=Views(8, extra=2), count=50):  # noqa: B008
-    sampler = DrawnViews(EpochShuffle(range(count), seed), views, seed)
+    sampler = TrainingPicks(EpochShuffle(range(count), seed), views, seed)
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -134,11 +134,11 @@ def drawn(seed=0, epoch=0, views=Views(8, extra=2), count=50):  # noqa: B008
 def test_every_item_is_picked_once_in_the_order_below_and_in_the_view_drawn_for_it():
     views = Views(8, extra=2)
     picks = drawn(3, 2, views)
-    assert all(type(pick) is Pick and type(pick.item) is type(pick.view) is int for pick in picks)
+    assert all(type(pick) is Pick and {*map(type, pick)} == {int} for pick in picks)
     assert [pick.item for pick in picks] == order(3, 2)
     wanted = views.drawn(3, 2, np.arange(50))
     assert [pick.view for pick in picks] == wanted[[pick.item for pick in picks]].tolist()
-    assert len(DrawnViews(EpochShuffle(range(50), 0), views, 0)) == 50
+    assert len(TrainingPicks(EpochShuffle(range(50), 0), views, 0)) == 50
     assert drawn(count=0) == []
 
 
@@ -151,7 +151,7 @@ def test_seed_and_epoch_choose_views_and_order_too():
 
 
 def test_an_epoch_may_be_drawn_again_and_a_later_one_before():
-    sampler = DrawnViews(EpochShuffle(range(20), 4), Views(4), 4)
+    sampler = TrainingPicks(EpochShuffle(range(20), 4), Views(4), 4)
     seen = []
     for epoch in (0, 5, 0):
         sampler.set_epoch(epoch)
@@ -161,12 +161,12 @@ def test_an_epoch_may_be_drawn_again_and_a_later_one_before():
 
 
 def test_without_views_to_draw_from_items_come_as_they_stand():
-    assert drawn(1, 1, Views()) == [Pick(item, 0) for item in order(1, 1)]
+    assert [pick[:2] for pick in drawn(1, 1, Views())] == [(item, 0) for item in order(1, 1)]
 
 
 def test_views_are_drawn_on_top_of_an_order_by_shards():
     shards = np.repeat(range(6), 5)
-    sampler = DrawnViews(ShardShuffle(shards, 0, at_once=2), Views(8), 0)
+    sampler = TrainingPicks(ShardShuffle(shards, 0, at_once=2), Views(8), 0)
     sampler.set_epoch(3)
     picks = list(sampler)
     assert [pick.item for pick in picks] == by_shard(shards, 0, 3, at_once=2)

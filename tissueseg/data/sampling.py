@@ -1,9 +1,13 @@
-"""The order in which training tiles are seen: a function of seed and epoch alone."""
+"""The order in which tiles are seen, and what is drawn for each: functions of seed and epoch alone.
+
+An order is one for all processes that train together; each takes its part of it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sized
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +15,18 @@ from torch import Generator, Tensor
 from torch.utils.data import Sampler
 
 from tissueseg.data.dataset import Pick
+from tissueseg.data.draws import drawn_bits
 from tissueseg.data.views import Views
 from tissueseg.errors import ConfigError
 
 _AT_A_TIME = 4096  # items as Python numbers, which take ten times the memory of an array's
 
 
+_DRAWS = 1  # ends the key of what items draw, which views do not share; not 0, see `drawn_bits`
+
+
 class EpochOrder(Sampler[int], ABC):
-    """All items once, in an order drawn anew for every epoch.
+    """As many items as there are, in an order drawn anew for every epoch.
 
     The order does not depend on how many numbers anything else has drawn, so that two decoders with
     other layers see the same tiles in the same order. Lightning calls `set_epoch`.
@@ -45,18 +53,18 @@ class EpochOrder(Sampler[int], ABC):
 
     @abstractmethod
     def _order(self, generator: Generator) -> Tensor:
-        """(n_items,) int64, every index once."""
+        """(n_items,) int64 indices."""
 
 
 class EpochShuffle(EpochOrder):
-    """Any item may follow any other."""
+    """All items once; any of them may follow any other."""
 
     def _order(self, generator: Generator) -> Tensor:
         return torch.randperm(len(self), generator=generator)
 
 
 class ShardShuffle(EpochOrder):
-    """Items of few shards at a time, so that a disk or a remote store reads few files at a time.
+    """All items once, those of few shards at a time: a disk or a remote store then reads few files.
 
     Shards come in an order drawn anew for every epoch and are dealt into groups of `at_once`; the
     items of a group are shuffled together, and one group is done before the next begins.
@@ -84,28 +92,105 @@ class ShardShuffle(EpochOrder):
         return shuffled[torch.argsort(group, stable=True)]
 
 
-class DrawnViews(Sampler[Pick]):
-    """One view of every item, drawn anew in every epoch.
+class WeightedOrder(EpochOrder):
+    """Items drawn with replacement, some more often than others.
 
     Args:
-        order: of the items.
-        views: to draw from.
-        seed: of the draws.
+        weights: (n_items,) float64 ≥ 0, not all 0: chances relative to each other.
+        seed: of the orders.
     """
 
-    def __init__(self, order: EpochOrder, views: Views, seed: int) -> None:
-        self._order, self._views, self._seed, self._epoch = order, views, seed, 0
+    def __init__(self, weights: np.ndarray, seed: int) -> None:
+        self._below = torch.from_numpy(np.cumsum(weights))  # sum of weights up to each item
+        super().__init__(self._below, seed)
+
+    def _order(self, generator: Generator) -> Tensor:
+        place = torch.rand(len(self), generator=generator, dtype=torch.float64) * self._below[-1]
+        found = torch.searchsorted(self._below, place, right=True)
+        last = torch.searchsorted(self._below, self._below[-1:])  # that can be drawn: rounding may
+        return found.clamp(max=int(last))  # take a place up to the end
+
+
+class Rank(NamedTuple):
+    """One of the processes that train together."""
+
+    number: int = 0
+    of: int = 1
+
+
+class ScoredTiles(Sampler[int]):
+    """A rank's part of a side that is scored: every item on one rank, none on two.
+
+    Counts are summed over ranks, so nothing is repeated to make their parts equally long.
+
+    Raises:
+        ConfigError: more ranks than items; one without any would wait for the others for ever.
+    """
+
+    def __init__(self, items: Sized, rank: Rank) -> None:
+        _check_fed("scored", len(items), rank)
+        self._mine = range(rank.number, len(items), rank.of)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._mine)
+
+    def __len__(self) -> int:
+        return len(self._mine)
+
+
+class TrainingPicks(Sampler[Pick]):
+    """A rank's part of an epoch's order, with a view and a number drawn for every item.
+
+    The order is cut to a multiple of the ranks, so that all take as many steps: the last few items
+    that this leaves out are others in every epoch. Where an item comes again, it draws anew.
+
+    Args:
+        order: of the items, the same on every rank.
+        views: to draw from.
+        seed: of the draws.
+        rank: of this process.
+
+    Raises:
+        ConfigError: more ranks than items.
+    """
+
+    def __init__(self, order: EpochOrder, views: Views, seed: int, rank: Rank = Rank()) -> None:  # noqa: B008
+        _check_fed("training", len(order), rank)
+        self._order, self._views, self._rank = order, views, rank
+        self._seed, self._epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order and views come next."""
+        """Choose the epoch whose order and draws come next."""
         self._epoch = epoch
         self._order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Pick]:
-        epoch, order = self._epoch, self._order.drawn()
-        for items in order.split(_AT_A_TIME):
-            views = self._views.drawn(self._seed, epoch, items.numpy())
-            yield from map(Pick, items.tolist(), views.tolist())
+        epoch, order = self._epoch, self._order.drawn().numpy()
+        keys = order + len(order) * occurrences(order)
+        mine = slice(self._rank.number, len(self) * self._rank.of, self._rank.of)
+        items, keys = order[mine], keys[mine]
+        for start in range(0, len(items), _AT_A_TIME):
+            part = slice(start, start + _AT_A_TIME)
+            views = self._views.drawn(self._seed, epoch, keys[part])
+            draws = drawn_bits((self._seed, epoch, _DRAWS), keys[part]) >> np.uint64(1)
+            yield from map(Pick, items[part].tolist(), views.tolist(), draws.tolist())
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._order) // self._rank.of
+
+
+def _check_fed(use: str, tiles: int, rank: Rank) -> None:
+    if rank.of > 1 and tiles < rank.of:
+        raise ConfigError(
+            f"{tiles} {use} tiles cannot feed {rank.of} processes: lower trainer.devices, choose a "
+            "smaller data.tile_px or use more tissues."
+        )
+
+
+def occurrences(items: np.ndarray) -> np.ndarray:
+    """(N,) int64: how often each of (N,) `items` came before."""
+    by_item = np.argsort(items, kind="stable")
+    _, first, times = np.unique(items[by_item], return_index=True, return_counts=True)
+    before = np.empty(len(items), np.int64)
+    before[by_item] = np.arange(len(items)) - np.repeat(first, times)
+    return before

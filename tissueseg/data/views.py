@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tissueseg.data.draws import drawn_bits
 from tissueseg.errors import ConfigError
 
 DIHEDRAL = (1, 4, 8)
@@ -29,8 +30,6 @@ _WANTED = {
     "sp_dropout": "a number 0 ≤ p < 1, 0 for none",
     "seed": "a whole number 0 … 2³² - 1",
 }
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # step of SplitMix64
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,9 @@ class Views:
     def drawn(self, seed: int, epoch: int, items: np.ndarray) -> np.ndarray:
         """(N,) int64: which view each of (N,) `items` gets in an epoch of a run with that seed.
 
-        All are equally likely. An item's view depends on no other item, order, worker or thread: it
-        is that item's number in a SplitMix64 sequence (Steele et al. 2014, doi:10.1145/2660193.2660195).
+        All are equally likely. An item's view depends on no other item, order, worker or thread.
         """
-        start = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-        nth = np.atleast_1d(items).astype(np.uint64) + np.uint64(1)
-        bits = _mixed(start + nth * _GOLDEN)
+        bits = drawn_bits((seed, epoch), items)
         return ((bits >> np.uint64(32)) * np.uint64(len(self)) >> np.uint64(32)).astype(np.int64)
 
     def covers(self, other: Views) -> bool:
@@ -182,13 +178,6 @@ def _uniform(key: tuple[int, ...], count: int) -> np.ndarray:
     """(count,) float64 in [0, 1), a pure function of the key; the first ones whatever the count."""
     raw = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
     return (raw >> np.uint64(11)) * 2.0**-53
-
-
-def _mixed(bits: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: every bit of the (N,) uint64 input sways every bit of the result."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
 
 
 def _whole(value: object) -> bool:
