@@ -1,11 +1,20 @@
-"""Which tissues train, which choose the epoch and which are reported; no patient on two sides."""
+"""Which tissues train, which choose the epoch and which are reported; no patient on two sides.
+
+A rule is what the configuration chooses; called with a cohort, it gives a split. Every rule leaves an
+epoch to be chosen on `val` alone, so that nothing is selected on what is reported.
+"""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeGuard
 
-from tissueseg.errors import SplitError
+from tissueseg.errors import ConfigError, SplitError
+from tissueseg.store.named_splits import is_split_name
+from tissueseg.store.tissues import TissueStore
 
 
 class Split(NamedTuple):
@@ -16,94 +25,80 @@ class Split(NamedTuple):
     test: tuple[str, ...] = ()
 
 
-def sequential_split(
-    patients: Mapping[str, str],
-    train: float,
-    val: float,
-    test: float = 0.0,
-    *,
-    stated: Mapping[str, str | None] | None = None,
-) -> Split:
-    """Split tissues in alphabetical order, whole patients at a time.
+class Cohort(NamedTuple):
+    """What rules may know of the tissues of a store."""
 
-    The study's protocol: ids sorted, the first 80 % train, the rest validates. Patients are taken in
-    the order of their first tissue, and one goes to the side in which its middle tissue falls.
+    patients: Mapping[str, str]  # tissue -> patient
+    stated: Mapping[str, str | None] = {}  # tissue -> split or fold of its source
+    digests: Mapping[str, str] = {}  # tissue -> digest of its pixels
+    address: str = ""  # of the store
 
-    Args:
-        patients: tissue name -> patient.
-        train: share of the tissues that train.
-        val: share that chooses the epoch.
-        test: share that is only reported. The three are scaled to sum 1.
-        stated: what the source says of each tissue; of no account here.
-
-    Raises:
-        SplitError: a side with a share above 0 gets no tissue.
-    """
-    groups: dict[str, list[str]] = {}
-    for tissue in sorted(patients):
-        groups.setdefault(patients[tissue], []).append(tissue)
-    shares = {"train": train, "val": val, "test": test}
-    _check_shares(shares)
-    bounds = _cumulative(list(shares.values()))
-    sides: tuple[list[str], ...] = ([], [], [])
-    placed = 0
-    for tissues in groups.values():
-        middle = (placed + len(tissues) / 2) / len(patients)
-        sides[next(i for i, bound in enumerate(bounds) if middle <= bound)].extend(tissues)
-        placed += len(tissues)
-    split = Split(*(tuple(side) for side in sides))
-    check_split(split, patients, wanted=[side for side, share in shares.items() if share > 0])
-    return split
+    @classmethod
+    def of(cls, store: TissueStore) -> Cohort:
+        """All tissues of a store."""
+        entries = {tissue: store.entry(tissue) for tissue in store.tissues}
+        return cls(
+            {tissue: entry.patient for tissue, entry in entries.items()},
+            {tissue: entry.split for tissue, entry in entries.items()},
+            {tissue: entry.digest for tissue, entry in entries.items()},
+            store.address,
+        )
 
 
-def stated_split(
-    patients: Mapping[str, str],
-    train: Sequence[str],
-    val: Sequence[str],
-    test: Sequence[str] = (),
-    leave_out: Sequence[str] = (),
-    *,
-    stated: Mapping[str, str | None],
-) -> Split:
-    """Split tissues as their source does: published folds, or a column of its table.
+@dataclass(frozen=True, kw_only=True)
+class SplitRule(ABC):
+    """How tissues are split.
 
-    Args:
-        patients: tissue name -> patient.
-        train: what the source calls the splits or folds that train.
-        val: those that choose the epoch.
-        test: those that are only reported.
-        leave_out: those that are not used.
-        stated: tissue name -> split or fold of the source.
+    Attributes:
+        name: under which the store keeps the split; None: made of the rule and its options.
 
     Raises:
-        SplitError: a tissue of a split that stands nowhere, or an unfit split (see `check_split`).
+        ConfigError: options that cannot be used, when it is made.
     """
-    sides = {"train": train, "val": val, "test": test, "leave_out": leave_out}
-    taken: dict[str, list[str]] = {side: [] for side in sides}
-    for tissue in sorted(patients):
-        places = [side for side, names in sides.items() if stated.get(tissue) in names]
-        if len(places) != 1:
-            found = sorted({str(name) for name in stated.values() if name is not None})
-            raise SplitError(
-                f"split: tissue {tissue} is in {stated.get(tissue)!r} of its source, which stands under "
-                f"{' and '.join(places) or 'no side'}: give each of {found} to one of split.train, val, "
-                "test, leave_out."
+
+    rule: ClassVar[str]
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not is_split_name(str(self.name)):
+            raise ConfigError(
+                f"split.name={self.name!r} cannot name a file: choose another, without slashes and "
+                "with a letter in front, or null."
             )
-        taken[places[0]].append(tissue)
-    split = Split(*(tuple(taken[side]) for side in ("train", "val", "test")))
-    check_split(split, patients)
-    return split
+
+    @abstractmethod
+    def __call__(self, cohort: Cohort) -> Split:
+        """Split a cohort.
+
+        Raises:
+            SplitError: it cannot be split so.
+        """
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """What the split depends on, besides the cohort, in plain types and one spelling."""
+
+    def derived_name(self) -> str:
+        """A file name that no other rule and no other options make."""
+        return "_".join([self.rule, *(f"{key}_{value}" for key, value in self.options().items())])
+
+    @property
+    def label(self) -> str:
+        """The split's name."""
+        return self.derived_name() if self.name is None else str(self.name)
+
+    def check_files(self) -> None:  # noqa: B027 - most rules read none
+        """Refuse files that are missing or cannot be used, before a store is opened."""
 
 
 def check_split(
     split: Split, patients: Mapping[str, str], wanted: Sequence[str] = ("train", "val")
-) -> None:
+) -> Split:
     """Refuse a split with an empty side, an unknown tissue or a patient on two sides."""
     for side in wanted:
         if not getattr(split, side):
             raise SplitError(
-                f"split: no tissue on side {side!r}: {len(patients)} tissues of "
-                f"{len(set(patients.values()))} patients are too few for these shares; "
+                f"split: no tissue on side {side!r}: {counted(patients)} are too few for these shares; "
                 f"change split.{side}."
             )
     seen: dict[str, str] = {}
@@ -117,16 +112,38 @@ def check_split(
                     f"split: patient {patients[tissue]} (tissue {tissue}) is on sides {other!r} and "
                     f"{side!r}: the scores would be leaked. Keep a patient's tissues together."
                 )
+    return split
 
 
-def _check_shares(shares: Mapping[str, float]) -> None:
-    if min(shares.values()) < 0 or shares["train"] <= 0 or shares["val"] <= 0:
-        raise SplitError(f"split shares are {dict(shares)}: train and val must be > 0, test ≥ 0.")
+def counted(patients: Mapping[str, str]) -> str:
+    """How many tissues and patients, for messages."""
+    return f"{len(patients)} tissues of {len(set(patients.values()))} patients"
 
 
-def _cumulative(shares: Sequence[float]) -> list[float]:
-    bounds, total = [], 0.0
-    for share in shares:
-        total += share / sum(shares)
-        bounds.append(total + 1e-9)
-    return [*bounds[:-1], float("inf")]
+def check_shares(shares: Mapping[str, object]) -> dict[str, float]:
+    """Shares of the sides as numbers.
+
+    Raises:
+        ConfigError: train or val without a share, or what is no number.
+    """
+    numbers = {side: float(v) for side, v in shares.items() if is_number(v) and v >= 0}
+    if len(numbers) < len(shares) or not numbers["train"] or not numbers["val"]:
+        raise ConfigError(
+            f"split: shares are {dict(shares)}: train and val must be > 0, test ≥ 0, all of them numbers."
+        )
+    return numbers
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether an option is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_whole(key: str, value: object, lowest: int, highest: int | None = None) -> None:
+    """Refuse an option that is no whole number in its limits."""
+    whole = value if isinstance(value, int) and not isinstance(value, bool) else None
+    if whole is None or not lowest <= whole <= (math.inf if highest is None else highest):
+        to = "or more" if highest is None else f"… {highest}"
+        raise ConfigError(
+            f"split.{key}={value!r} cannot be used: give a whole number {lowest} {to}."
+        )
