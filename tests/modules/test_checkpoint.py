@@ -8,6 +8,7 @@ import torch
 from tissueseg.contracts import Channel, DataSpec, EncoderSpec, Modality, Normalisation, TissueClass
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
+from tissueseg.encoders.finetune import Finetune
 from tissueseg.errors import RunFolderError, SpecMismatchError
 from tissueseg.modules import checkpoint as checkpoints
 from tissueseg.modules.checkpoint import DecoderCheckpoint, load_decoder, save_decoder
@@ -43,7 +44,9 @@ def path(tmp_path):
 
 def test_round_trip(path):
     loaded, made = load_decoder(path), make()
-    assert replace(loaded, state={}) == replace(made, state={})
+    without = {"state": {}, "encoder_state": {}}
+    assert replace(loaded, **without) == replace(made, **without)
+    assert loaded.encoder_state.keys() == made.encoder_state.keys()
     assert loaded.state.keys() == made.state.keys()
     assert all(torch.equal(loaded.state[k], v) for k, v in made.state.items())
     assert loaded.read_normaliser() == NORMALISER
@@ -62,7 +65,7 @@ def other_format(content):
 
 
 def extra_key(content):
-    return content | {"encoder_state": {}}
+    return content | {"optimizer": {}}
 
 
 def lacking_key(content):
@@ -75,6 +78,26 @@ def test_files_of_another_layout_are_refused(path, change):
     torch.save(change(content), path)
     with pytest.raises(RunFolderError, match=r"decoder.ckpt is damaged or no decoder checkpoint"):
         load_decoder(path)
+
+
+def test_files_from_before_fine_tuning_are_read(path):
+    content = torch.load(path, weights_only=True)
+    old = {k: v for k, v in content.items() if k not in ("finetune", "encoder_state")}
+    torch.save(old | {"format": 2}, path)
+    loaded = load_decoder(path)
+    assert (loaded.finetune, loaded.encoder_state) == ({}, {})
+    assert loaded.about("baseline")["run"] == "baseline-sp-vit_random_init"
+    assert torch.equal(loaded.state["weight"], make().state["weight"])
+
+
+def test_what_learnt_of_the_encoder_is_kept_and_named(path):
+    tuned = {"blocks.3.norm1.weight": torch.randn(8)}
+    save_decoder(path, make(finetune=Finetune(blocks=1).as_dict(), encoder_state=tuned))
+    loaded = load_decoder(path)
+    assert torch.equal(loaded.encoder_state["blocks.3.norm1.weight"], *tuned.values())
+    assert loaded.about("baseline")["run"] == "baseline-sp-vit_random_init+blocks1"
+    assert loaded.about("baseline")["encoder"] == "vit_random_init+blocks1"
+    loaded.check_encoder(ENCODER)  # which stays the published one
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {}, "text", None, 5])

@@ -53,28 +53,52 @@ def test_scoring_does_not_hang_on_the_batch_size(fitted, make_run):
 
 
 def test_only_the_decoder_is_optimised_and_its_rate_follows_the_schedule(make_run):
-    module = make_run("optim.scheduler.T_0=4").module
+    module = make_run("optim.scheduler.period=4").module
     set_up = module.configure_optimizers()
     given = {id(p) for group in set_up["optimizer"].param_groups for p in group["params"]}
     assert given == {id(p) for p in module.decoder.parameters()}
     assert set_up["lr_scheduler"]["interval"] == "epoch"
 
 
+def test_weights_between_heads_learn_without_decay(make_run):
+    run = make_run("loss.uncertainty=true", "epochs=1")
+    decoder, between = run.module.configure_optimizers()["optimizer"].param_groups
+    assert {id(p) for p in between["params"]} == {id(p) for p in run.module.loss.parameters()}
+    assert (decoder["weight_decay"] > 0, between["weight_decay"]) == (True, 0)
+    assert between["lr"] == decoder["lr"]
+    run.fit()
+    assert all(bool(p != 0) for p in run.module.loss.parameters())
+
+
 def test_training_goes_on_from_a_lightning_checkpoint(make_run, store):
     """Strict loading without the encoder's keys, rows that continue, and the same end."""
-    first = make_run("epochs=1", "optim.scheduler.T_0=9", folder="first")
+    first = make_run("epochs=1", "optim.scheduler.period=9", folder="first")
     first.fit().save_checkpoint(first.folder / "last.ckpt")
     stored = torch.load(first.folder / "last.ckpt", weights_only=True)["state_dict"]
     assert stored
     assert all(name.startswith("decoder.") for name in stored)
 
-    resumed = make_run("optim.scheduler.T_0=9", folder="resumed")
+    resumed = make_run("optim.scheduler.period=9", folder="resumed")
     resumed.fit(ckpt_path=first.folder / "last.ckpt")
     rows = (resumed.folder / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
     assert rows[:2] == (first.folder / "metrics.csv").read_text().splitlines()
     assert resumed.best.best_epoch in (0, 1)
     assert resumed.best.best_score >= first.best.best_score
+
+
+def test_an_encoder_that_learns_goes_on_from_a_lightning_checkpoint(make_run):
+    words = ("finetune.lora=2", "finetune.lr_factor=1", "optim.scheduler.period=2")
+    whole, first = make_run(*words), make_run(*words, "epochs=1", folder="first")
+    whole.fit()
+    first.fit().save_checkpoint(first.folder / "last.ckpt")
+    stored = torch.load(first.folder / "last.ckpt", weights_only=True)["state_dict"]
+    kept = {name for name in stored if name.startswith("encoder.")}
+    assert kept == {n for n in first.module.learning() if n.startswith("encoder.")} != set()
+    resumed = make_run(*words, folder="resumed")
+    resumed.fit(ckpt_path=first.folder / "last.ckpt")
+    rows = [(run.folder / "metrics.csv").read_text() for run in (whole, resumed)]
+    assert rows[0] == rows[1]
 
 
 def test_batch_norm_of_the_decoder_is_frozen_when_scoring(fitted):

@@ -1,7 +1,8 @@
 """What every encoder is: frozen, in eval mode for ever, at its own scale, and true to its spec.
 
 A frozen encoder whose dropout or batch statistics wake up when Lightning calls `.train()` gives other
-features in training than in inference; here `.train()` has no effect and no parameter takes gradients.
+features in training than in inference; here `.train()` has no effect and no parameter takes gradients,
+but for those that `finetune.tune` lets learn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from tissueseg.contracts import DataSpec, EncoderSpec, Features
 from tissueseg.errors import ConfigError
 
+ADAPTERS = ("lora_a", "lora_b")
+"""Parameters that low-rank updates add to a layer."""
+
 
 class Encoder(nn.Module, ABC):
     """A frozen network that turns a normalised tile into four grids of features.
@@ -27,6 +31,9 @@ class Encoder(nn.Module, ABC):
         data: what the images look like.
         chunk: tiles encoded at a time, which bounds memory; None: the whole batch.
     """
+
+    tuned = ""
+    """What of it learns, for the user; empty while it is frozen, as it is unless `tune` changes it."""
 
     def __init__(self, spec: EncoderSpec, data: DataSpec, chunk: int | None = None) -> None:
         super().__init__()
@@ -45,14 +52,16 @@ class Encoder(nn.Module, ABC):
         """
 
     def forward(self, image: Tensor, present: Tensor | None = None) -> Features:
-        """Encode normalised tiles with their halo; what comes back has none. No gradient flows.
+        """Encode normalised tiles with their halo; what comes back has none.
+
+        No gradient flows, unless something of it learns: then from there on.
 
         Args:
             image: (B, C, H + 2·halo_px, W + 2·halo_px).
             present: (B, C) bool, False for channels without signal; None: all have some.
         """
         # no_grad, not inference_mode: autocast copies every weight anew under the latter.
-        with torch.no_grad():
+        with torch.set_grad_enabled(bool(self.tuned) and torch.is_grad_enabled()):
             stride, halo = self.stride_px, self.spec.halo_px
             grids = self.grids(image, present)
             return Features(tuple(_core(g, halo // stride) for g in grids), _core(image, halo))
@@ -79,7 +88,7 @@ class Encoder(nn.Module, ABC):
     def describe(self) -> list[str]:
         """What its weights and its scale are, a line each."""
         spec = self.spec
-        lines = [f"encoder {spec.label}: {sum(p.numel() for p in self.parameters()):,} parameters"]
+        lines = [f"encoder {spec.label}: {self._published():,} parameters"]
         if found := spec.accounting:
             lines[0] += f", {found.loaded:,} loaded ({found.layout}), {found.missing:,} missing"
             lines += [f"ignored in the file: {reason}" for reason in found.reasons]
@@ -93,7 +102,11 @@ class Encoder(nn.Module, ABC):
         covered = spec.token_px(self.data.mpp)
         if abs(covered - self.stride_px) > 0.01 * covered:
             lines.append(f"tokens of {covered:.1f} px are resampled to {self.stride_px} px")
-        return lines
+        return [*lines, self.tuned] if self.tuned else lines
+
+    def _published(self) -> int:
+        """Number of its parameters, without what fine-tuning adds."""
+        return sum(p.numel() for n, p in self.named_parameters() if not n.endswith(ADAPTERS))
 
     @property
     def stride_px(self) -> int:

@@ -181,7 +181,7 @@ class Block(nn.Module):
         summary_only: bool,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Update tokens in place, and return them.
+        """Update tokens in place, and return them; where something learns, leave them as they are.
 
         Args:
             tokens: (B, S, N, D), the summary first.
@@ -192,6 +192,9 @@ class Block(nn.Module):
         """
         mixed = self.attention(normed(tokens, self.norm1, dtype), turn, seen, summary_only)
         kept = tokens[:, :1] if summary_only else tokens
+        if mixed.requires_grad:  # backward wants what the sums are made of
+            kept = kept + mixed
+            return kept + dense(F.gelu(dense(normed(kept, self.norm2, dtype), self.up)), self.down)
         kept.add_(mixed)
         hidden = torch.ops.aten.gelu_(dense(normed(kept, self.norm2, dtype), self.up))
         return kept.add_(dense(hidden, self.down))

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from tissueseg.contracts import Batch, Outputs
+from tissueseg.metrics.pixels import predicted_ids
 from tissueseg.modules.panels import Panel, draw_panel
 from tissueseg.modules.segmentation import SegmentationModule
 
@@ -121,7 +122,7 @@ def _fitting(trainer: pl.Trainer) -> bool:
 
 
 def _maps(outputs: Outputs) -> dict[str, np.ndarray]:
-    maps = {"classes": outputs["classes"].argmax(1).to(torch.uint8)}
+    maps = {"classes": predicted_ids(outputs).to(torch.uint8)}
     if "boundary" in outputs:
         maps["boundary"] = (outputs["boundary"].float().sigmoid()[:, 0] * 255).to(torch.uint8)
     return {name: values.cpu().numpy() for name, values in maps.items()}

@@ -1,4 +1,4 @@
-"""`decoder.ckpt`: a decoder, what it was trained on and with; no encoder, nothing but plain types.
+"""`decoder.ckpt`: a decoder, what it was trained on and with; of its encoder only what learnt too.
 
 It loads with `weights_only=True`. What it says of encoder and data is compared with what it meets.
 """
@@ -6,19 +6,22 @@ It loads with `weights_only=True`. What it says of encoder and data is compared 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tissueseg.contracts import DataSpec, EncoderSpec
+from tissueseg.contracts import DataSpec, EncoderSpec, TissueClass, scored_classes
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
+from tissueseg.encoders.base import Encoder
+from tissueseg.encoders.finetune import Finetune, restore
 from tissueseg.errors import RunFolderError, SpecMismatchError
 
-FORMAT = 2
+FORMAT = 3
+_READ = (2, FORMAT)  # files of format 2 say nothing of fine-tuning: there was none
 AS_LOADED = -1  # epoch of a decoder that was not trained here
 
 
@@ -31,23 +34,30 @@ class DecoderCheckpoint:
     normaliser: dict[str, Any]  # Normaliser.as_dict
     decoder: dict[str, Any]  # its configuration
     split: dict[str, dict[str, str]]  # side -> tissue -> digest of its pixels
-    train_pixels: list[int]  # training pixels of each class, the prior that scores are held against
+    train_pixels: list[int]  # of each scored class: the prior that scores are held against
     state: dict[str, Tensor]
     epoch: int
     monitor: str  # metric it was chosen by
     score: float
+    finetune: dict[str, Any] = field(default_factory=dict)  # Finetune.as_dict
+    encoder_state: dict[str, Tensor] = field(default_factory=dict)  # parameters that learnt
 
     def about(self, name: str) -> dict[str, Any]:
         """What stands above every table of this decoder's scores; `name` is the run's, as configured."""
-        encoder = EncoderSpec(**self.encoder).label
+        encoder = Finetune(**self.finetune).label(EncoderSpec(**self.encoder).label)
         return {
             "run": run_name(name, self.data["modality"], encoder),
             "encoder": encoder,
             "modality": self.data["modality"],
             "epoch": self.epoch,
             "monitor": self.monitor,
-            "classes": [c["name"] for c in self.data["classes"]],
+            "classes": [c.name for c in self.scored_classes],
         }
+
+    @property
+    def scored_classes(self) -> tuple[TissueClass, ...]:
+        """Between what its pixels are scored."""
+        return scored_classes(self.decoder["heads"], DataSpec(**self.data).classes)
 
     def read_normaliser(self) -> Normaliser:
         """The normaliser, with the training tissues' statistics."""
@@ -76,6 +86,12 @@ class DecoderCheckpoint:
                 f"{len(seen)} tissues of this store, such as {seen[0]}, trained the decoder: their "
                 "scores would be leaked. Score a store without them, or side=train of the run's own."
             )
+
+    def restore(self, decoder: nn.Module, encoder: Encoder | None) -> None:
+        """Put back what was learnt, into a decoder and an encoder made from the run's configuration."""
+        decoder.load_state_dict(self.state)
+        if encoder is not None and self.finetune:
+            restore(encoder, self.encoder_state)
 
     def check_encoder(self, spec: EncoderSpec) -> None:
         """Refuse an encoder other than the one the decoder was trained on."""
@@ -110,7 +126,7 @@ def load_decoder(path: Path) -> DecoderCheckpoint:
         raise RunFolderError(f"no decoder checkpoint at {path}: has the run finished an epoch?")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format") != FORMAT:
+        if content.pop("format") not in _READ:
             raise KeyError("format")
         return DecoderCheckpoint(**content)
     except Exception as error:  # there is no end to the ways a damaged pickle fails

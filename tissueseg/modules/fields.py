@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from tissueseg.contracts import IGNORE, scored_classes
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.drawing import CHANNEL_COLORS
 from tissueseg.inspection.sp_picture import shown_channels, sp_picture
@@ -15,11 +17,22 @@ from tissueseg.store.planes import Window
 from tissueseg.store.tissues import TissueStore
 
 
-def open_fields(data: TissueDataModule, count: int, size_px: int, side: str = "val") -> list[Panel]:
-    """Read the central field of the first `count` tissues of a side, at most `size_px` wide."""
+def open_fields(
+    data: TissueDataModule, heads: Collection[str], count: int, size_px: int, side: str = "val"
+) -> list[Panel]:
+    """Read the central field of the first `count` tissues of a side.
+
+    Args:
+        data: with a split.
+        heads: of the decoder, which tell what is shown: classes, or nuclei.
+        count: tissues at most.
+        size_px: side of a field at most.
+        side: of the split.
+    """
     tissues = getattr(data.split, side)[:count]
     channels = shown_channels(data.store, tissues)
-    return [_field(data, i, tissue, size_px, channels) for i, tissue in enumerate(tissues)]
+    fields = [_field(data, i, tissue, size_px, channels) for i, tissue in enumerate(tissues)]
+    return fields if "classes" in heads else [_nuclei(field, heads) for field in fields]
 
 
 def _field(
@@ -45,6 +58,13 @@ def _field(
         classes=store.read(tissue, CLASSES, window),
         table=store.classes,
     )
+
+
+def _nuclei(field: Panel, heads: Collection[str]) -> Panel:
+    """A field whose truth is nucleus or not."""
+    known = (field.classes != IGNORE) | (field.labels > 0)
+    truth = np.where(known, field.labels > 0, IGNORE).astype(np.uint8)
+    return replace(field, classes=truth, table=scored_classes(heads, field.table))
 
 
 def _sp_title(store: TissueStore, channels: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from tissueseg.data.features import as_encoded
 from tissueseg.encoders.base import Encoder
 from tissueseg.errors import FeatureOverflowError, SpecMismatchError
 from tissueseg.losses.weighted_sum import LossValue, WeightedSum
+from tissueseg.metrics.pixels import pixel_ids
 from tissueseg.metrics.semantic import PooledConfusion, SemanticScores, semantic_scores
 
 _FROZEN = "encoder."
@@ -31,10 +32,11 @@ class SegmentationModule(pl.LightningModule):
         decoder: maps features to one map of logits per head.
         loss: weighted sum of named terms.
         metrics: `val` and `test` -> confusion counts pooled over that side's tissues.
-        classes: class names by id, for metric keys.
+        classes: names of the classes that are scored, by id, for metric keys.
         tissues: `train`, `val` and `test` -> tissues that `Batch.tissue` counts, for messages.
-        optimizer: parameters -> optimizer.
+        optimizer: groups of parameters -> optimizer.
         scheduler: optimizer -> scheduler, stepped once per epoch.
+        encoder_lr: share of the learning rate that what learns of the encoder has.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class SegmentationModule(pl.LightningModule):
         metrics: Mapping[str, PooledConfusion],
         classes: Sequence[str],
         tissues: Mapping[str, Sequence[str]],
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
+        encoder_lr: float = 1.0,
     ) -> None:
         super().__init__()
         self.spec, self.encoder, self.loss = spec, encoder, loss
@@ -56,6 +59,7 @@ class SegmentationModule(pl.LightningModule):
         self.metrics = nn.ModuleDict(metrics)  # registered, so that the counts move with the module
         self._classes, self._tissues = tuple(classes), tissues
         self._optimizer, self._scheduler = optimizer, scheduler
+        self._encoder_lr = encoder_lr
 
     def forward(self, image: Tensor, present: Tensor | None = None) -> Outputs:
         """Logits per head for normalised tiles with the encoder's halo.
@@ -78,6 +82,11 @@ class SegmentationModule(pl.LightningModule):
         encoder = [] if self.encoder is None else self.encoder.describe()
         return [*encoder, *self.decoder.describe()]  # pyright: ignore[reportCallIssue]
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Tell the decoder how far training is, of all that was planned."""
+        planned = self.trainer.estimated_stepping_batches
+        self.decoder.set_progress(min(1.0, self.trainer.global_step / max(planned, 1)))  # pyright: ignore[reportCallIssue]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         return self._step(batch, "train")[0].total
@@ -91,10 +100,27 @@ class SegmentationModule(pl.LightningModule):
         return self._step(batch, "test")[1]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimise the decoder alone."""
-        optimizer = self._optimizer(self.decoder.parameters())
+        """Optimise the decoder, and what learns of encoder and loss; the decoder's group is the first."""
+        optimizer = self._optimizer(self._groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("share", 1.0)
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # pyright: ignore[reportReturnType]
+
+    def learning(self) -> dict[str, nn.Parameter]:
+        """What of decoder and encoder learns, by its name in the module."""
+        ours = ("decoder.", "encoder.")
+        named = self.named_parameters()
+        return {n: p for n, p in named if p.requires_grad and n.startswith(ours)}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters())}]
+        encoder = [p for n, p in self.learning().items() if n.startswith(_FROZEN)]
+        if encoder:
+            groups.append({"params": encoder, "share": self._encoder_lr})
+        if weights := list(self.loss.parameters()):  # between heads; decay would favour some value
+            groups.append({"params": weights, "weight_decay": 0.0})
+        return groups
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the epoch before."""
@@ -113,14 +139,15 @@ class SegmentationModule(pl.LightningModule):
         self._log_scores("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen encoder out: it is known by its spec and digest."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(_FROZEN)}
+        """Leave out what is frozen of the encoder: it is known by its spec and digest."""
+        state, learning = checkpoint["state_dict"], self.learning()
+        kept = (k for k in state if k in learning or not k.startswith(_FROZEN))
+        checkpoint["state_dict"] = {k: state[k] for k in kept}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the encoder that was built, so that loading stays strict."""
+        """Keep what is frozen of the encoder that was built, so that loading stays strict."""
         kept = {k: v for k, v in self.state_dict().items() if k.startswith(_FROZEN)}
-        checkpoint["state_dict"] |= kept
+        checkpoint["state_dict"] = kept | checkpoint["state_dict"]
 
     def confusion(self, stage: str) -> PooledConfusion:
         """Counts of the last pass over `val` or `test`."""
@@ -142,8 +169,8 @@ class SegmentationModule(pl.LightningModule):
         loss = self.loss(outputs, batch)
         self._log_loss(loss, stage, len(batch.image))
         if stage in self.metrics:
-            predicted = outputs["classes"].argmax(1)
-            self.confusion(stage).update(predicted, batch.classes, batch.tissue)
+            predicted, truth = pixel_ids(outputs, batch)
+            self.confusion(stage).update(predicted, truth, batch.tissue)
         return loss, outputs
 
     def _refuse_overflow(self, features: Features, batch: Batch, stage: str) -> None:
