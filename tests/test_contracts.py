@@ -134,13 +134,18 @@ def test_a_composition_that_fits_returns_the_encoder_s_spec():
 @pytest.mark.parametrize(
     ("overrides", "error", "says"),
     [
-        (["loss=ce_dice_ft_boundary"], SpecMismatchError, r"loss has terms on \['boundary'\]"),
-        (["decoder=boundary"], SpecMismatchError, r"\['boundary'\] would never be trained"),
         (
-            ["decoder=boundary", "loss=ce_dice_boundary", "loss.terms.boundary.weight=0"],
+            ["+loss/heads@loss.terms.boundary=boundary"],
             SpecMismatchError,
-            "would never be trained",
+            r"loss has terms on \['boundary'\]",
         ),
+        (
+            ["decoder=boundary", "loss.terms.boundary.weight=0"],
+            SpecMismatchError,
+            r"\['boundary'\] would never be trained",
+        ),
+        (["loss=none"], ConfigError, "loss.terms has no term of positive weight"),
+        (["loss.uncertainty=maybe"], ConfigError, "loss.uncertainty=maybe, wanted true or false"),
         (["+decoder.heads.outline={}"], SpecMismatchError, "'outline'; choose from classes"),
         (["modality=sp", "encoder.spec.modalities=[he]"], SpecMismatchError, "modality=sp"),
         (["data.tile_px=100"], SpecMismatchError, "Choose 96 or 104"),

@@ -9,21 +9,29 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from tissueseg.command import build, finish, plain
-from tissueseg.data.datamodule import Loading, TissueDataModule
+from tissueseg.augmentations import build_augmentation
+from tissueseg.command import build, finish, plain, tracked
+from tissueseg.contracts import scored_classes
+from tissueseg.data.chances import Chances, training_counts
+from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.data.feeding import Loading, Sampling
 from tissueseg.data.normalise import Normaliser
-from tissueseg.data.splits import Split
+from tissueseg.data.split_tables import named_split
+from tissueseg.data.splits import Cohort, Split, SplitRule
 from tissueseg.data.targets import BoundaryTarget, Targets
 from tissueseg.data.views import Views
+from tissueseg.encoders.finetune import tune, tuned_state
+from tissueseg.errors import StoreWriteError, UnreachableError, in_one_line
 from tissueseg.features import FeatureSource
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion
@@ -31,9 +39,12 @@ from tissueseg.modules.callbacks import Panels
 from tissueseg.modules.checkpoint import DecoderCheckpoint, save_decoder
 from tissueseg.modules.fields import open_fields
 from tissueseg.modules.segmentation import SegmentationModule
-from tissueseg.preflight import modality_of
+from tissueseg.optimisation import finetune_of
+from tissueseg.preflight import modality_of, scored_pixels
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
+from tissueseg.store.named_splits import keep_split
+from tissueseg.store.tile_counts import TileCounts
 from tissueseg.store.tissues import TissueStore
 
 _EVERY_TILE = {"limit_val_batches": 1.0, "limit_test_batches": 1.0}
@@ -50,9 +61,22 @@ def open_store(config: DictConfig, console: Console) -> TissueStore:
 
 def open_split(config: DictConfig, store: TissueStore) -> Split:
     """Split a store's tissues as configured."""
-    patients = {t: store.entry(t).patient for t in store.tissues}
-    stated = {t: store.entry(t).split for t in store.tissues}
-    return finish("split", build(config.split), patients=patients, stated=stated)
+    return finish("split", build(config.split), cohort=Cohort.of(store))
+
+
+def name_split(config: DictConfig, store: TissueStore, split: Split) -> str:
+    """Keep a split in the store under its name, which the configuration then says; a line on that.
+
+    Raises:
+        SplitError: the store keeps another split under this name.
+    """
+    rule: SplitRule = build(config.split)
+    OmegaConf.update(config, "split.name", rule.label, force_add=True)
+    try:
+        where = keep_split(store.address, named_split(rule, split, store.digests()))
+    except (StoreWriteError, UnreachableError) as error:
+        return f"notice: split {rule.label} is not kept by name in the store: {in_one_line(error)}"
+    return f"split {rule.label}: kept in {where}"
 
 
 def open_data(
@@ -81,8 +105,26 @@ def open_data(
     loading = Loading(**plain(config.data), seed=config.seed)
     views = Views(**plain(config.views))
     return TissueDataModule(
-        store, split, fitted, targets, loading, spec.halo_px, views, features.embeddings
+        store,
+        split,
+        fitted,
+        targets,
+        loading,
+        spec.halo_px,
+        views,
+        features.embeddings,
+        open_sampling(config, store, split),
+        build_augmentation(config, spec.halo_px) if split.train else None,
     )
+
+
+def open_sampling(config: DictConfig, store: TissueStore, split: Split) -> Sampling:
+    """Weigh the training tiles as configured; counts what they show, unless the store knows."""
+    chances: Chances = build(config.sampling)
+    counts, tissues = TileCounts(store), tracked(split.train, "Counting classes tile by tile")
+    count = partial(training_counts, counts, tissues, config.data.tile_px, config.data.train_edge)
+    weights = chances.weights(count) if split.train else None
+    return Sampling(weights, counts.notes)
 
 
 def build_module(
@@ -94,9 +136,13 @@ def build_module(
     decoder = finish("decoder", build(config.decoder), spec=features.spec, **given)
     loss: WeightedSum = build(config.loss)
     sides = {side: len(getattr(data.split, side)) for side in ("val", "test")}
-    metrics = {side: PooledConfusion(n, n_classes) for side, n in sides.items() if n}
-    names, tissues = [c.name for c in data.store.classes], data.split._asdict()
+    names = [c.name for c in scored_classes(list(config.decoder.heads), data.store.classes)]
+    metrics = {side: PooledConfusion(n, len(names)) for side, n in sides.items() if n}
+    tissues = data.split._asdict()
     optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
+    how = finetune_of(config)
+    if features.encoder is not None:
+        tune(features.encoder, how, config.seed)
     module = SegmentationModule(
         features.spec,
         features.encoder,
@@ -107,6 +153,7 @@ def build_module(
         tissues,
         optimizer,
         scheduler,
+        how.lr_factor,
     )
     if config.epochs:  # else nothing will be trained
         finish("optim", module.configure_optimizers)
@@ -178,20 +225,24 @@ def keep_decoder(
             side: data.store.digests(tissues) if tissues else {}
             for side, tissues in data.split._asdict().items()
         },
-        "train_pixels": data.train_pixels.tolist(),
+        "train_pixels": scored_pixels(config, data.train_pixels),
         "monitor": config.monitor,
+        "finetune": finetune_of(config).as_dict(),
     }
 
     def save(module: SegmentationModule, epoch: int, score: float) -> None:
         state = {name: value.detach().cpu() for name, value in module.decoder.state_dict().items()}
-        save_decoder(path, DecoderCheckpoint(**known, state=state, epoch=epoch, score=score))
+        tuned = {} if module.encoder is None else tuned_state(module.encoder)
+        kept = {"state": state, "encoder_state": tuned, "epoch": epoch, "score": score}
+        save_decoder(path, DecoderCheckpoint(**known, **kept))
 
     return save
 
 
 def build_panels(config: DictConfig, data: TissueDataModule, folder: Path) -> Panels:
     """The callback that draws some validation fields."""
-    fields = open_fields(data, config.panels.count, config.panels.size_px)
+    heads = list(config.decoder.heads)
+    fields = open_fields(data, heads, config.panels.count, config.panels.size_px)
     return Panels(fields, folder, config.panels.every_n_epochs)
 
 

@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 _REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~[A-Za-z_]")
-_TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.")
+_TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.", "albumentations.")
 
 
 def run_command(name: str, job: Callable[[DictConfig], None]) -> None:

@@ -7,7 +7,7 @@ of the same things.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -321,6 +321,22 @@ def head_channels(head: str, n_classes: int) -> int:
     return HEAD_CHANNELS[base] or n_classes
 
 
+NUCLEUS = TissueClass(1, "nucleus", "#e6550d")
+"""What a decoder without class head tells from the background."""
+
+
+def scored_classes(
+    heads: Collection[str], classes: Sequence[TissueClass]
+) -> tuple[TissueClass, ...]:
+    """Between what a decoder's pixels are scored: classes, else background and nucleus.
+
+    Args:
+        heads: of the decoder.
+        classes: of the store, background first.
+    """
+    return tuple(classes) if "classes" in heads else (classes[0], NUCLEUS)
+
+
 def check_composition(
     encoder: EncoderSpec,
     modality: Modality,
@@ -338,6 +354,11 @@ def check_composition(
         raise SpecMismatchError(
             f"encoder={encoder.name} was trained on {trained}, but modality={modality.value}. "
             f"Choose modality={trained[0]}{both} or another encoder."
+        )
+    if not {"classes", "foreground"} & set(heads):
+        raise SpecMismatchError(
+            f"decoder.heads has only {sorted(heads)}, by none of which pixels are scored: add classes or "
+            "foreground (decoder=baseline, instance or panoptic)."
         )
     if missing := sorted(set(loss_heads) - set(heads)):
         raise SpecMismatchError(

@@ -273,7 +273,7 @@ def _try_tile(
     data = assembly.open_data(config, store, split, features)
     preflight.check_against_data(config, data)
     preflight.settle_class_weights(config, data)
-    for line in data.describe_scaling():
+    for line in (*data.describe_scaling(), *data.describe_augmentation()):
         found.say("one tile", line, "notice")
     module = assembly.build_module(config, features, data).eval()
     for line in module.decoder.describe():  # pyright: ignore[reportCallIssue]

@@ -31,12 +31,14 @@ ON_ERROR = ("stop", "skip")
 def embed(config: DictConfig) -> None:
     """Encode what is missing, here or on as many devices as were asked for."""
     from tissueseg import preflight
+    from tissueseg.augmentations import refuse_altering
     from tissueseg.workers import chosen_devices, share
 
     if config.features in preflight.FEATURES:
         config.features = "online"  # the encoder is needed, and so are its weights
     preflight.check(config)
     preflight.check_machine(config)
+    refuse_altering(config, "embed", ", or views.extra=… for altered copies")
     _check(config)
     devices = chosen_devices(config)
     if len(devices) > 1:

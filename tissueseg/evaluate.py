@@ -21,7 +21,11 @@ SIDES = ("val", "test", "train")
 _BEFORE = {
     "views": {"dihedral": 1, "extra": 0},
     "embeddings": {"path": None, "dtype": "float16", "codec": "none"},
-    "data": {"shuffle": "full"},
+    "data": {"shuffle": "full", "drop_last": False},
+    "sampling": {"_target_": "tissueseg.data.chances.Natural"},
+    "augmentation": {"_target_": "tissueseg.data.augment.Augmentation"},
+    "finetune": {"blocks": 0, "lora": None},
+    "ema": None,
 }
 """What runs from before features could be stored do not say."""
 
@@ -60,7 +64,7 @@ def evaluate(config: DictConfig) -> None:
     checkpoint.check_encoder(features.spec)
     data = assembly.open_data(trained, store, split, features, normaliser)
     module = assembly.build_module(trained, features, data)
-    module.decoder.load_state_dict(checkpoint.state)
+    checkpoint.restore(module.decoder, module.encoder)
     panels = assembly.build_panels(trained, data, out / runs.PANELS)
     trainer = assembly.build_trainer(trained, console, [panels], every_tile=True)
     counts = count(trainer, module, data, "val")
@@ -110,6 +114,7 @@ def _trained_config(config: DictConfig, folder: Path) -> tuple[DictConfig, str]:
         said["store"] = {"path": config.store.path}
     if "weights" in trained.decoder:
         trained.decoder.weights = None  # training began with them; decoder.ckpt has what came of it
+    trained.pop("augmentation", None)  # tiles are scored as they stand
     _take_moved(config, trained)
     merged = OmegaConf.merge(_BEFORE, trained, said)
     assert isinstance(merged, DictConfig)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from tissueseg.augmentations import altering_parts
 from tissueseg.command import build, finish, plain, task_words
 from tissueseg.contracts import DataSpec, EncoderSpec, Normalisation
 from tissueseg.data.datamodule import Embeddings, data_spec
@@ -31,6 +32,7 @@ from tissueseg.errors import (
     UnreachableError,
 )
 from tissueseg.feature_fields import file_digests, wanted_fields
+from tissueseg.optimisation import check_learning, finetune_of
 from tissueseg.preflight import modality_of
 from tissueseg.store.embedding_folder import embedding_stores, folder_beside
 from tissueseg.store.embeddings import EmbeddingStore, State
@@ -78,7 +80,15 @@ def open_features(
         StoreNotFoundError: features=stored, and none serve.
     """
     reason = ""
-    if config.features != "online":
+    if (how := finetune_of(config)).active:
+        check_learning(config)  # refuses stored ones
+        command = None
+        if config.features == "auto":
+            reason = f"{how.said} changes the encoder in every step"
+    elif config.features == "auto" and (parts := altering_parts(config)):
+        command = None
+        reason = f"augmentation has {', '.join(parts)}, which stored features do not show"
+    elif config.features != "online":
         found = find_stored(config, store, split, trained)
         if not isinstance(found, str):
             return _stored(found.store, found.loose)

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tissueseg.augmentations import altering_parts, build_augmentation, refuse_altering
 from tissueseg.command import build, finish, plain
 from tissueseg.contracts import (
     EncoderSpec,
@@ -21,13 +23,18 @@ from tissueseg.contracts import (
     check_composition,
     check_tiles,
     head_channels,
+    scored_classes,
 )
-from tissueseg.data.datamodule import SHUFFLES, TissueDataModule
+from tissueseg.data.chances import Chances
+from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.data.feeding import SHUFFLES, check_shuffle
+from tissueseg.data.splits import SplitRule
 from tissueseg.data.views import Views
 from tissueseg.encoders.weights import check_source
 from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
+from tissueseg.optimisation import check_learning, check_optimizer, finetune_of
 from tissueseg.options import check_encoder_options, encoder_nodes
 from tissueseg.store.embedding_folder import folder_beside
 from tissueseg.store.embedding_writer import CODECS
@@ -58,8 +65,10 @@ def check(config: DictConfig) -> EncoderSpec:
     for key, (lowest, highest) in _WHOLE_NUMBERS.items():
         check_whole(key, OmegaConf.select(config, key), lowest, highest)
     _check_values(config)
+    check_learning(config)
     check_encoder_options(config)
     spec: EncoderSpec = build(config.encoder.spec)
+    _check_augmentation(config, spec)
     heads = list(config.decoder.heads)
     for head in heads:
         head_channels(head, n_classes=1)
@@ -84,18 +93,25 @@ def modality_of(config: DictConfig) -> Modality:
 
 def check_against_data(config: DictConfig, data: TissueDataModule) -> None:
     """Check what only the store can tell: that the monitored metric has something to measure."""
-    classes = data.store.classes
+    classes = scored_classes(list(config.decoder.heads), data.store.classes)
     names = ["macro", "macro_foreground", *(c.name for c in classes)]
     known = [f"val/{score}/{name}" for score in ("dice", "iou") for name in names]
     if config.monitor not in known:
         raise ConfigError(f"monitor={config.monitor} is unknown: choose from {', '.join(known)}.")
-    pixels = data.store.class_pixels(data.split.val)
+    pixels = np.array(scored_pixels(config, data.store.class_pixels(data.split.val)))
     watched = names.index(config.monitor.split("/", 2)[2]) - 2
     if not (pixels[1:].any() if watched < 0 else pixels[watched]):
         raise SplitError(
             f"monitor={config.monitor}: the validation tissues {list(data.split.val)[:5]} hold none of "
             "it, so it could choose no epoch: change split.val or monitor."
         )
+
+
+def scored_pixels(config: DictConfig, pixels: np.ndarray) -> list[int]:
+    """Pixels of the scored classes, given those of the store's (n_classes,); typed nuclei alone count."""
+    if "classes" in config.decoder.heads:
+        return pixels.tolist()
+    return [int(pixels[0]), int(pixels[1:].sum())]
 
 
 def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
@@ -150,6 +166,10 @@ def _check_files(config: DictConfig) -> None:
 
 def _may_be_stored(config: DictConfig, weights: str | None) -> bool:
     """Whether features may be there without weights; the store will tell."""
+    if finetune_of(config).active:
+        return False
+    if config.features == "auto" and altering_parts(config):
+        return False
     if config.features == "auto" and weights is None:
         beside = config.store.path and folder_beside(Path(config.store.path).resolve()).is_dir()
         return bool(config.embeddings.path or beside)
@@ -157,9 +177,13 @@ def _may_be_stored(config: DictConfig, weights: str | None) -> bool:
 
 
 def check_training(config: DictConfig) -> None:
-    """Refuse a run that would neither train nor load a decoder."""
+    """Refuse a run that can neither train nor load a decoder, or a split that cannot be made."""
     if config.epochs == 0 and not config.decoder.get("weights"):
         raise ConfigError("epochs=0 scores a decoder as it was loaded: give decoder.weights=… too.")
+    if config.epochs:
+        check_optimizer(config)
+    rule: SplitRule = build(config.split)
+    rule.check_files()
 
 
 def settle_paths(config: DictConfig) -> None:
@@ -171,6 +195,7 @@ def settle_paths(config: DictConfig) -> None:
         (config.markers, "table"),
         (config.store, "path"),
         (config.embeddings, "path"),
+        (config.split, "table"),
     ):
         if (value := node.get(key)) and not str(value).startswith(HUB) and "://" not in str(value):
             node[key] = str(Path(value).expanduser().resolve())
@@ -189,8 +214,10 @@ def _spell_out_views(config: DictConfig) -> None:
 
 def _check_values(config: DictConfig) -> None:
     _check_features(config)
-    if not isinstance(config.data.pin_memory, bool):
-        raise ConfigError(f"data.pin_memory={config.data.pin_memory}, wanted true or false.")
+    for key in ("data.pin_memory", "data.drop_last"):
+        if not isinstance(value := OmegaConf.select(config, key), bool):
+            raise ConfigError(f"{key}={value}, wanted true or false.")
+    _check_sampling(config)
     if not OmegaConf.is_dict(config.decoder.heads) or not config.decoder.heads:
         raise ConfigError(
             f"decoder.heads={config.decoder.heads}, wanted a name and options a head."
@@ -226,6 +253,21 @@ def _check_features(config: DictConfig) -> None:
     ):
         if (value := OmegaConf.select(config, key)) not in known:
             raise ConfigError(f"{key}={value} is unknown: choose from {', '.join(known)}.")
+
+
+def _check_sampling(config: DictConfig) -> None:
+    chances = build(config.sampling) if OmegaConf.is_dict(config.sampling) else None
+    if not isinstance(chances, Chances):
+        raise ConfigError(
+            "sampling names no way of drawing tiles: choose sampling=natural, oversample or foreground."
+        )
+    check_shuffle(config.data.shuffle, chances.once)
+
+
+def _check_augmentation(config: DictConfig, spec: EncoderSpec) -> None:
+    if config.features == "stored":
+        refuse_altering(config, "features=stored", " or features=online")
+    build_augmentation(config, spec.halo_px).try_out()
 
 
 def _check_views(config: DictConfig) -> None:

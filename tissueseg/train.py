@@ -35,7 +35,7 @@ class Run:
     module: SegmentationModule
     loggers: list[WandbLogger]
     console: Console
-    notes: tuple[str, ...]  # where features come from
+    notes: tuple[str, ...]  # where features come from and the split is kept
 
 
 def train(config: DictConfig) -> None:
@@ -61,13 +61,14 @@ def _open(config: DictConfig, console: Console) -> Run:
     from tissueseg.features import embed_command, open_features
     from tissueseg.modules.checkpoint import run_name
     from tissueseg.modules.tracking import check_mode, open_tracking
+    from tissueseg.optimisation import finetune_of
     from tissueseg.reporting import runs
 
     spec = preflight.check(config)
     preflight.check_machine(config)
     preflight.check_training(config)
     check_mode()
-    name = run_name(config.name, config.modality, spec.label)
+    name = run_name(config.name, config.modality, finetune_of(config).label(spec.label))
     wanted = Path(config.run_dir or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     runs.check_writable(wanted)
     store = assembly.open_store(config, console)
@@ -84,13 +85,14 @@ def _open(config: DictConfig, console: Console) -> Run:
     seed_everything(config.seed, workers=True, verbose=False)
     module = assembly.build_module(config, features, data)
     assembly.build_trainer(config, console, [])  # a machine that lacks a GPU says so now
+    kept = assembly.name_split(config, store, split)
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | assembly.describe(module, data))
     shown = assembly.plain(config)
     options = shown["logger"]["wandb"]
     loggers = [] if options is None else open_tracking(folder, name, shown, options)
-    return Run(name, folder, config, data, module, loggers, console, features.notes)
+    return Run(name, folder, config, data, module, loggers, console, (*features.notes, kept))
 
 
 def _announce(run: Run) -> None:
@@ -108,7 +110,8 @@ def _announce(run: Run) -> None:
             "nothing: these scores say what the decoder makes of the image, not what an encoder is worth",
             soft_wrap=True,
         )
-    for line in run.data.describe_scaling():
+    data = run.data
+    for line in (*data.describe_scaling(), *data.describe_augmentation(), *data.sampling.notes):
         run.console.print(f"[yellow]notice: {line}", soft_wrap=True)
 
 
@@ -117,6 +120,7 @@ def _fit(run: Run) -> bool:
     from lightning.pytorch.callbacks import EarlyStopping
 
     from tissueseg import assembly
+    from tissueseg.modules.averaging import Averaging
     from tissueseg.modules.callbacks import BestDecoder
     from tissueseg.modules.checkpoint import AS_LOADED
     from tissueseg.modules.history import History
@@ -129,6 +133,8 @@ def _fit(run: Run) -> bool:
         assembly.build_panels(config, run.data, run.folder / runs.PANELS),
         History(run.folder, echo=not run.console.is_terminal),
     ]
+    if config.ema is not None:  # the last: what the others see in a validation is its average
+        callbacks.append(Averaging(config.ema))
     if config.epochs == 0:
         assembly.keep_decoder(config, run.data, run.module, path)(run.module, AS_LOADED, math.nan)
         return True
@@ -152,7 +158,7 @@ def _score(run: Run) -> None:
     from tissueseg.reporting.tables import class_table
 
     checkpoint = load_decoder(run.folder / runs.DECODER)
-    run.module.decoder.load_state_dict(checkpoint.state)
+    checkpoint.restore(run.module.decoder, run.module.encoder)
     panels = assembly.build_panels(run.config, run.data, run.folder / runs.PANELS)
     trainer = assembly.build_trainer(run.config, run.console, [panels], every_tile=True)
     sides = {}

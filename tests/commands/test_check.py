@@ -125,7 +125,7 @@ def test_splits_of_the_source_reach_the_split(
     folder.describe(slides="slides.csv")
     given = ("source=orion", "source.path=slides", "out=s.zarr", "check=false")
     assert command("prepare", *given).code == 0
-    given = ("store.path=s.zarr", "data.tile_px=32", "split=stated", "class_weights=null")
+    given = ("store.path=s.zarr", "data.tile_px=32", "split=column", "class_weights=null")
     result = command("doctor", *given)
     assert "2 train, 1 val, 0 test" in result.out
     result = command("doctor", *given, "split.val=[test]")

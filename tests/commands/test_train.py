@@ -131,7 +131,8 @@ REFUSED = {
     "class_weights=all": "inverse_frequency",
     "monitor=val/loss": "val/dice/macro_foreground",
     "decoder.skips=some": "image_only",
-    "loss=ce_dice_boundary": "['boundary']",
+    "loss=none": "at least one",
+    "loss.uncertainty=maybe": "loss.uncertainty",
     "encoder._target_=os.system": "os.system",
     "encoder.spec.normalisation.sp_quantile=0.5": "0.99",
     "class_weights=[1,-5,1,1,1,1,1,1,1,1]": "≥ 0",
@@ -149,7 +150,7 @@ REFUSED = {
     "seed=99999999999": "seed",
     "trainer.limit_val_batches=0": "above 0",
     "trainer.accelerator=abacus": "abacus",
-    "optim.optimizer.lr=fast": "optim: ",
+    "optim.optimizer.lr=fast": "optim.optimizer: ",
     "run_dir=file/run": "no folder that can be written",
 }
 

@@ -16,18 +16,6 @@ COMPOSITIONS = [f"+experiment={name}" for name in choices("experiment")]
 COMPOSITIONS += [f"decoder={name}" for name in choices("decoder")]
 
 
-def fitting_loss(decoder: str) -> str:
-    """The loss with most terms that reads exactly the decoder's heads."""
-    heads = set(compose("setting=demo", f"decoder={decoder}").decoder.heads)
-    terms = {}
-    for loss in choices("loss"):
-        built = assembly.build(compose("setting=demo", "class_weights=null", f"loss={loss}").loss)
-        if built.heads == heads:
-            terms[loss] = len(built.weights)
-    assert terms, f"no loss in configs/loss trains {sorted(heads)}"
-    return max(terms, key=terms.__getitem__)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("compositions") / "s.zarr", three_tissues())
@@ -35,10 +23,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=COMPOSITIONS)
 def config(request):
-    overrides = [*TINY, request.param]
-    if request.param.startswith("decoder="):
-        overrides.append(f"loss={fitting_loss(request.param.removeprefix('decoder='))}")
-    return compose(*overrides)
+    return compose(*TINY, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +171,8 @@ GROUPS = (
     "decoder",
     "loss",
     "split",
+    "sampling",
+    "augmentation",
     "optim",
     "trainer",
     "logger",

@@ -8,7 +8,8 @@ from stored_features import Embedding, tiny_encoder
 from stores import random_tissue, write_store
 
 from tissueseg.contracts import IGNORE, Modality, Normalisation
-from tissueseg.data.datamodule import Embeddings, Loading, TissueDataModule
+from tissueseg.data.datamodule import Embeddings, TissueDataModule
+from tissueseg.data.feeding import Loading
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.sampling import ShardShuffle
 from tissueseg.data.splits import Split

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from tissueseg.contracts import Batch, DataSpec, Modality
+from tissueseg.data.augment import Augmentation
 from tissueseg.data.dataset import PLAIN, TileDataset, collate
 from tissueseg.data.features import FeatureReader
+from tissueseg.data.feeding import NATURAL, Loading, Sampling, check_shuffle
 from tissueseg.data.loading import PrefetchLoader
 from tissueseg.data.normalise import Normaliser, silent_channels, stated_moments
-from tissueseg.data.sampling import DrawnViews, EpochOrder, EpochShuffle, ShardShuffle
+from tissueseg.data.sampling import (
+    EpochOrder,
+    EpochShuffle,
+    Rank,
+    ScoredTiles,
+    ShardShuffle,
+    TrainingPicks,
+    WeightedOrder,
+)
 from tissueseg.data.splits import Split
 from tissueseg.data.targets import Targets
 from tissueseg.data.tiles import TileCover
@@ -23,29 +32,6 @@ from tissueseg.data.views import Views
 from tissueseg.errors import ConfigError
 from tissueseg.store.embeddings import EmbeddingStore
 from tissueseg.store.tissues import TissueStore
-
-SHUFFLES = ("full", "shard")
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How tiles are cut and fed."""
-
-    tile_px: int
-    batch_size: int
-    train_edge: str = "shift"
-    eval_edge: str = "pad"
-    shuffle: str = (
-        "full"  # shard: tiles of few shards at a time, for disks that seek and remote stores
-    )
-    num_workers: int = 0  # 0 reads on a thread of the training process
-    prefetch: int = 2  # batches made ahead on that thread
-    pin_memory: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.shuffle not in SHUFFLES:
-            raise ConfigError(f"data.shuffle={self.shuffle!r}: choose from {', '.join(SHUFFLES)}.")
 
 
 class Embeddings(NamedTuple):
@@ -58,6 +44,9 @@ class Embeddings(NamedTuple):
 class TissueDataModule(pl.LightningDataModule):
     """Streams tiles of a store; holds handles and indices, never images.
 
+    Of several processes each is fed its part: of a training epoch all as many tiles, and of a side
+    that is scored every tile to one of them.
+
     Args:
         store: opened; its handles are made anew in every worker process.
         split: checked.
@@ -67,6 +56,11 @@ class TissueDataModule(pl.LightningDataModule):
         halo_px: context around tiles that the encoder wants; stored features want none.
         views: copies of every training tile, of which one is drawn at a time.
         embeddings: features that come with the batches; None: images are encoded as they come.
+        sampling: of the training tiles.
+        augmentation: how training tiles are altered beyond their views.
+
+    Raises:
+        ConfigError: tiles are weighted and read by shards, or would all be left out.
     """
 
     def __init__(
@@ -79,14 +73,21 @@ class TissueDataModule(pl.LightningDataModule):
         halo_px: int = 0,
         views: Views = PLAIN,
         embeddings: Embeddings | None = None,
+        sampling: Sampling = NATURAL,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.store, self.split, self.normaliser = store, split, normaliser
         self._targets, self._loading, self._views = targets, loading, views
         self._embeddings, self._halo_px = embeddings, 0 if embeddings else halo_px
+        self._augmentation = augmentation
         self._datasets = {
             side: self._dataset(side) for side in split._fields if getattr(split, side)
         }
+        self.sampling = sampling
+        check_shuffle(loading.shuffle, sampling.weights is None)
+        if split.train:
+            self._check_batches(len(self._datasets["train"]))
 
     @property
     def spec(self) -> DataSpec:
@@ -99,20 +100,19 @@ class TissueDataModule(pl.LightningDataModule):
         return self.store.class_pixels(self.split.train)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled tiles, each in one of its views; both follow seed and epoch."""
-        data, seed = self._datasets["train"], self._loading.seed
-        order: EpochOrder = EpochShuffle(data, seed)
-        if self._loading.shuffle == "shard":
-            order = ShardShuffle(self._shards(data), seed)
-        return self._loader(data, DrawnViews(order, self._views, seed))
+        """Drawn tiles, each in one of its views; both follow seed and epoch."""
+        data = self._datasets["train"]
+        picks = TrainingPicks(self._order(data), self._views, self._loading.seed, self._rank)
+        self._check_batches(len(picks))
+        return self._loader(data, picks, self._loading.drop_last)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every pixel of the validation tissues once."""
-        return self._loader(self._datasets["val"])
+        return self._scored("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Every pixel of the test tissues once."""
-        return self._loader(self._datasets["test"])
+        return self._scored("test")
 
     def one_tile(self) -> Batch:
         """The first training tile, as a batch."""
@@ -143,6 +143,16 @@ class TissueDataModule(pl.LightningDataModule):
             )
         return lines
 
+    def describe_augmentation(self) -> list[str]:
+        """What there is to say of it: parts that apply to none of the images."""
+        if self._augmentation is None or not self._augmentation.idle:
+            return []
+        images = self.normaliser.modality.value
+        return [
+            f"augmentation: {', '.join(self._augmentation.idle)} not applied, modality={images} has no "
+            "such image"
+        ]
+
     def _dataset(self, side: str) -> TileDataset:
         training = side == "train"
         return TileDataset(
@@ -155,7 +165,33 @@ class TissueDataModule(pl.LightningDataModule):
             owned_only=not training,
             halo_px=self._halo_px,
             views=self._views if training else PLAIN,
+            augmentation=self._augmentation if training else None,
         )
+
+    @property
+    def _rank(self) -> Rank:
+        trainer = self.trainer
+        return Rank(trainer.global_rank, trainer.world_size) if trainer else Rank()
+
+    def _order(self, data: TileDataset) -> EpochOrder:
+        seed, weights = self._loading.seed, self.sampling.weights
+        if weights is not None:
+            return WeightedOrder(weights, seed)
+        if self._loading.shuffle == "shard":
+            return ShardShuffle(self._shards(data), seed)
+        return EpochShuffle(data, seed)
+
+    def _check_batches(self, tiles: int) -> None:
+        """Refuse a training epoch that would be left out as a whole."""
+        if self._loading.drop_last and tiles < self._loading.batch_size:
+            raise ConfigError(
+                f"data.drop_last=true leaves out all {tiles} training tiles of an epoch, as they fill no "
+                f"batch of {self._loading.batch_size}: lower data.batch_size or choose drop_last=false."
+            )
+
+    def _scored(self, side: str) -> DataLoader[Batch]:
+        data = self._datasets[side]
+        return self._loader(data, ScoredTiles(data, self._rank))
 
     def _features(self, data: TileDataset) -> FeatureReader | None:
         """What adds stored features to the batches of a dataset."""
@@ -175,12 +211,15 @@ class TissueDataModule(pl.LightningDataModule):
         rows, columns = (origins // np.array(sides)[tissues]).T
         return tissues.astype(np.int64) << 40 | rows << 20 | columns
 
-    def _loader(self, data: TileDataset, sampler: DrawnViews | None = None) -> DataLoader[Batch]:
+    def _loader(
+        self, data: TileDataset, sampler: Sampler[Any], drop_last: bool = False
+    ) -> DataLoader[Batch]:
         workers = self._loading.num_workers
         return PrefetchLoader(
             data,
             batch_size=self._loading.batch_size,
             sampler=sampler,
+            drop_last=drop_last,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self._loading.pin_memory,

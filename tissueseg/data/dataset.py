@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tissueseg.contracts import IGNORE, Batch
+from tissueseg.contracts import Batch
+from tissueseg.data.augment import Augmentation
 from tissueseg.data.images import TileImages
+from tissueseg.data.masks import Masks, TileMasks
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.targets import Targets
 from tissueseg.data.tiles import Tile, TileGrid
 from tissueseg.data.views import View, Views
 from tissueseg.errors import SplitError
-from tissueseg.store.layout import CLASSES, INSTANCES
-from tissueseg.store.planes import Window
 from tissueseg.store.tissues import TissueStore
 
 PLAIN = Views()
@@ -25,10 +25,11 @@ PLAIN = Views()
 
 
 class Pick(NamedTuple):
-    """What a sampler may ask for instead of an item: one of its views."""
+    """What a sampler may ask for instead of an item: one of its views, and what is drawn for it."""
 
     item: int
     view: int
+    draw: int = 0  # 63 bits, from which everything random about it follows
 
 
 class TileDataset(Dataset[Batch]):
@@ -46,6 +47,8 @@ class TileDataset(Dataset[Batch]):
         owned_only: hide classes and labels that another tile owns, so that every pixel counts once.
         halo_px: how far images reach beyond the tile on each side, for the encoder's sake.
         views: which copies of a tile there are; item `i` is its view 0, `Pick(i, view)` any of them.
+        augmentation: how a `Pick` is altered beyond its view, a function of its draw; an item asked for
+            by its number alone stays as it is.
 
     Raises:
         SplitError: no tile fits into any tissue.
@@ -62,10 +65,13 @@ class TileDataset(Dataset[Batch]):
         owned_only: bool = False,
         halo_px: int = 0,
         views: Views = PLAIN,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.tissues, self.views = tuple(tissues), views
-        self._store, self._targets = store, targets
-        self._tile_px, self._owned_only = tile_px, owned_only
+        if owned_only and augmentation:
+            raise ValueError("tiles that are altered own no pixels: owned_only is for scoring")
+        self._augmentation, self._halo_px = augmentation, halo_px
+        self._masks = TileMasks(store, targets, tile_px, owned_only)
         store.check_arrays(tissues, normaliser.modality)
         entries = [store.entry(tissue) for tissue in tissues]
         self._grids = [TileGrid(e.height, e.width, tile_px, edge) for e in entries]
@@ -96,67 +102,50 @@ class TileDataset(Dataset[Batch]):
         return tissues, np.concatenate(corners)
 
     def __getitem__(self, index: int | Pick) -> Batch:
-        item, number = index if isinstance(index, Pick) else (index, 0)
-        tissue, tile = self.tile(item)
+        pick = index if isinstance(index, Pick) else Pick(index, 0)
+        tissue, tile = self.tile(pick.item)
         name, origin = self.tissues[tissue], (tile.rows.start, tile.columns.start)
-        view = self.views.view(number, name, origin)
-        image, present = self._images.read(name, origin, view)
-        labels, classes = (self._read(name, array, tile) for array in (INSTANCES, CLASSES))
-        if self._owned_only:
-            shown = _keep_owned(classes, tile, IGNORE), _keep_owned(labels, tile, 0)
+        view = self.views.view(pick.view, name, origin)
+        if self._augmentation and isinstance(index, Pick):
+            image, present, masks = self._altered(name, tile, view, pick.draw)
         else:
-            shown = classes, labels
-        seen = [view.turned(self._filled(p, f)) for p, f in zip(shown, (IGNORE, 0), strict=True)]
-        targets = self._targets_of(labels, classes, view)
+            image, present = self._images.read(name, origin, view)
+            masks = self._masks.read(name, tile, view)
         return Batch(
             torch.from_numpy(image),
             torch.from_numpy(present),
-            torch.from_numpy(seen[0].astype(np.int64)),
-            torch.from_numpy(seen[1]),
-            {head: torch.from_numpy(made) for head, made in targets.items()},
+            torch.from_numpy(masks.classes.astype(np.int64)),
+            torch.from_numpy(masks.labels),
+            {head: torch.from_numpy(made) for head, made in masks.targets.items()},
             torch.tensor(tissue),
             torch.tensor(origin),
-            torch.tensor(number),
+            torch.tensor(pick.view),
         )
 
-    def _targets_of(
-        self, labels: np.ndarray, classes: np.ndarray, view: View
-    ) -> dict[str, np.ndarray]:
-        """Of the turned labels, not turned themselves: directions in them would be wrong.
-
-        Made of what lies inside the tissue; beyond it they are 0, which would be background in labels.
-        """
-        made = self._targets(view.turned(labels), view.turned(classes))
-        inside = view.turned(self._filled(np.ones(labels.shape, bool), 0))
-        return made if inside.all() else {head: _placed(t, inside) for head, t in made.items()}
-
-    def _read(self, tissue: str, array: str, tile: Tile) -> np.ndarray:
-        """The part of a tile that lies inside the tissue."""
-        entry = self._store.entry(tissue)
-        y, x = tile.rows.start, tile.columns.start
-        height, width = min(self._tile_px, entry.height - y), min(self._tile_px, entry.width - x)
-        return self._store.read(tissue, array, Window(y, x, height, width))
-
-    def _filled(self, part: np.ndarray, fill: int) -> np.ndarray:
-        """A whole tile, `fill` beyond the tissue."""
-        leading = [(0, 0)] * (part.ndim - 2)
-        beyond = [*leading, *((0, self._tile_px - length) for length in part.shape[-2:])]
-        return np.pad(part, beyond, constant_values=fill)
+    def _altered(
+        self, name: str, tile: Tile, view: View, draw: int
+    ) -> tuple[np.ndarray, np.ndarray, Masks]:
+        """A view as one draw of the augmentation alters it."""
+        augmentation, origin = self._augmentation, (tile.rows.start, tile.columns.start)
+        assert augmentation is not None
+        image, present = self._images.altered(name, origin, view, augmentation, draw)
+        if not augmentation.moves:
+            return _turned(view, image), present, self._masks.read(name, tile, view)
+        planes = self._masks.wide(name, origin, self._halo_px + augmentation.margin_px)
+        image, planes = augmentation.moved(image, planes, draw)
+        seen = _turned(view, _cropped(planes, self._halo_px))
+        return _turned(view, image), present, self._masks.of(seen)
 
 
-def _placed(target: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """A target (c, h, w) where a tile shows tissue, 0 elsewhere."""
-    whole = np.zeros((len(target), *inside.shape), target.dtype)
-    whole[:, inside] = target.reshape(len(target), -1)
-    return whole
+def _cropped(planes: np.ndarray, beyond: int) -> np.ndarray:
+    """(..., H, W) without `beyond` pixels on each side."""
+    height, width = planes.shape[-2:]
+    return planes[..., beyond : height - beyond, beyond : width - beyond]
 
 
-def _keep_owned(plane: np.ndarray, tile: Tile, fill: int) -> np.ndarray:
-    kept = np.full_like(plane, fill)
-    spans = (slice(s.own_start - s.start, s.own_stop - s.start) for s in (tile.rows, tile.columns))
-    owned = tuple(spans)
-    kept[owned] = plane[owned]
-    return kept
+def _turned(view: View, planes: np.ndarray) -> np.ndarray:
+    """As a view shows them, in memory of their own."""
+    return np.ascontiguousarray(view.turned(planes))
 
 
 def collate(items: Sequence[Batch]) -> Batch:

@@ -1,6 +1,7 @@
 """What networks see of a tile: its channels, normalised, with a halo, in one of its views.
 
 One way for all: training reads tiles through it, and so does the encoding of features that are stored.
+What training alters beyond views comes on top.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tissueseg.data.augment import Augmentation
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.views import View
 from tissueseg.store.planes import Window
@@ -70,6 +72,39 @@ class TileImages:
             )
             yield view.turned(image), present
 
+    def altered(
+        self,
+        tissue: str,
+        origin: tuple[int, int],
+        view: View,
+        augmentation: Augmentation,
+        draw: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A view of a tile as one draw of an augmentation alters it, before anything moves or turns.
+
+        Returns:
+            (C, H, W) float32, with the augmentation's margin around tile and halo, and (C,) bool.
+        """
+        margin_px = augmentation.margin_px
+        parts = []
+        for kind in self._normaliser.modality.images:
+            raw = self._mirrored(tissue, kind, origin, margin_px)
+            if kind == "he":
+                image = self._normaliser.he(augmentation.he(view.stained(raw), draw))
+                parts.append((image, np.ones(len(raw), bool)))
+            else:
+                parts.append(self._altered_sp(raw, self._clips[tissue], view, augmentation, draw))
+        image, present = map(np.concatenate, zip(*parts, strict=True))
+        return image, present
+
+    def _altered_sp(
+        self, raw: np.ndarray, clips: np.ndarray, view: View, augmentation: Augmentation, draw: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        image = self._normaliser.sp(augmentation.sp_raw(raw, clips, draw), clips)
+        kept = view.kept(~np.isnan(clips))
+        image[~kept] = 0
+        return image, augmentation.sp_scaled(image, kept, draw)
+
     def _scaled(self, tissue: str, kind: str, raw: np.ndarray) -> np.ndarray:
         if kind == "he":
             return self._normaliser.he(raw)
@@ -90,16 +125,26 @@ class TileImages:
             scaled[~kept] = 0
         return scaled, kept
 
-    def _mirrored(self, tissue: str, array: str, origin: tuple[int, int]) -> np.ndarray:
-        entry, side = self._store.entry(tissue), self._side_px
-        rows = _mirror(origin[0] - self._halo_px, side, entry.height)
-        columns = _mirror(origin[1] - self._halo_px, side, entry.width)
-        y, x = int(rows.min()), int(columns.min())
-        window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
-        part = self._store.read(tissue, array, window)
-        if part.shape[-2:] == (side, side):  # inside the tissue
-            return part
-        return part[:, (rows - y)[:, None], columns - x]
+    def _mirrored(
+        self, tissue: str, array: str, origin: tuple[int, int], margin_px: int = 0
+    ) -> np.ndarray:
+        reach = self._halo_px + margin_px
+        start = origin[0] - reach, origin[1] - reach
+        return read_mirrored(self._store, tissue, array, start, self._side_px + 2 * margin_px)
+
+
+def read_mirrored(
+    store: TissueStore, tissue: str, array: str, start: tuple[int, int], side: int
+) -> np.ndarray:
+    """Read a (..., side, side) square at `start`, any row and column; a tissue's edges are mirrors."""
+    entry = store.entry(tissue)
+    rows, columns = _mirror(start[0], side, entry.height), _mirror(start[1], side, entry.width)
+    y, x = int(rows.min()), int(columns.min())
+    window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
+    part = store.read(tissue, array, window)
+    if part.shape[-2:] == (side, side):  # inside the tissue
+        return part
+    return part[..., (rows - y)[:, None], columns - x]
 
 
 def _mirror(start: int, side: int, length: int) -> np.ndarray:
