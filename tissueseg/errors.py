@@ -32,6 +32,10 @@ class FeatureOverflowError(TissuesegError, FloatingPointError):
     """Features that are not finite."""
 
 
+class LossNotFiniteError(TissuesegError, FloatingPointError):
+    """Training left the numbers that can be computed with."""
+
+
 class TissueDataError(TissuesegError, ValueError):
     """Images, masks or tables of a tissue that contradict each other or their description."""
 

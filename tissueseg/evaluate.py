@@ -29,6 +29,14 @@ _BEFORE = {
 }
 """What runs from before features could be stored do not say."""
 
+_RENAMED = {
+    "tissueseg.losses.boundary.BoundaryBCE": {
+        "_target_": "tissueseg.losses.binary_cross_entropy.BinaryCrossEntropy",
+        "head": "boundary",
+    },
+}
+"""Losses of saved configurations that have another name now."""
+
 _TAKEN_TO = {"markers.table": ("encoder.markers.path", "encoder.sp.markers.path")}
 """Options that a saved configuration repeats where they are used."""
 
@@ -116,6 +124,8 @@ def _trained_config(config: DictConfig, folder: Path) -> tuple[DictConfig, str]:
         trained.decoder.weights = None  # training began with them; decoder.ckpt has what came of it
     trained.pop("augmentation", None)  # tiles are scored as they stand
     _take_moved(config, trained)
+    for term in trained.loss.terms.values():
+        term.loss.update(_RENAMED.get(term.loss.get("_target_"), {}))
     merged = OmegaConf.merge(_BEFORE, trained, said)
     assert isinstance(merged, DictConfig)
     return merged, precision

@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg.command import INTERRUPTED, run_command
+from tissueseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import WandbLogger
 
     from tissueseg.data.datamodule import TissueDataModule
@@ -84,7 +86,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     preflight.settle_paths(config)
     seed_everything(config.seed, workers=True, verbose=False)
     module = assembly.build_module(config, features, data)
-    assembly.build_trainer(config, console, [])  # a machine that lacks a GPU says so now
+    _check_processes(assembly.build_trainer(config, console, []))  # lacks it a GPU, it says so now
     kept = assembly.name_split(config, store, split)
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
@@ -93,6 +95,15 @@ def _open(config: DictConfig, console: Console) -> Run:
     options = shown["logger"]["wandb"]
     loggers = [] if options is None else open_tracking(folder, name, shown, options)
     return Run(name, folder, config, data, module, loggers, console, (*features.notes, kept))
+
+
+def _check_processes(trainer: Trainer) -> None:
+    """Refuse several: each would score and report for itself, and write over what others wrote."""
+    if trainer.world_size > 1:
+        raise ConfigError(
+            f"trainer.devices and trainer.num_nodes make {trainer.world_size} processes, but train runs in "
+            "one so far: choose trainer.devices=1, and embed with as many as you like."
+        )
 
 
 def _announce(run: Run) -> None:

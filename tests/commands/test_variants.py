@@ -1,6 +1,7 @@
 """Decoder variants through the command: chosen by one word, warmed up, scored on equal terms."""
 
 import csv
+import re
 
 import pytest
 import torch
@@ -44,8 +45,32 @@ def test_nuclei_alone_are_trained_scored_drawn_and_evaluated(command, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "spoilt", ["loss.terms.dice.weight=1e38", "optim.optimizer.lr=1e30"], ids=["loss", "rate"]
+)
+def test_a_loss_that_is_not_finite_ends_the_run_and_no_such_decoder_is_kept(
+    command, tmp_path, spoilt
+):
+    """Class 0 everywhere, which is what NaN amounts to, would be scored as if it were a result."""
+    run = tmp_path / "run"
+    more = ("loss.terms.ce.weight=1e38",) if "dice" in spoilt else ()
+    done = command("train", *FAST, spoilt, *more, "loss=ce_dice", f"run_dir={run}")
+    assert done.code == 2
+    assert re.search(
+        r"^error: (train|val)/loss is (nan|inf) in epoch 1, in its terms .*, at tissue demo_00\d, tile at row "
+        r"\d+, column \d+: lower optim\.optimizer\.lr",
+        done.err,
+        re.MULTILINE,
+    )
+    assert "macro foreground" not in done.out
+    if (run / "decoder.ckpt").exists():
+        kept = load_decoder(run / "decoder.ckpt").state
+        assert all(value.isfinite().all() for value in kept.values())
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("trainer.devices=2",), "make 2 processes, but train runs in one so far"),
         (("decoder=instance", "loss=ce_dice"), "loss has terms on ['classes']"),
         (("decoder=boundary", "~decoder.heads.classes", "loss=none"), "by none of which pixels"),
         (

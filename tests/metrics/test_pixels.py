@@ -22,7 +22,7 @@ def test_without_classes_a_pixel_is_nucleus_or_not():
     """A cell of unknown type is a nucleus; what is neither typed nor labelled is not known."""
     classes = torch.tensor([[[0, 2, IGNORE, IGNORE]]])
     labels = torch.tensor([[[0, 7, 8, 0]]], dtype=torch.int32)
-    outputs = {"foreground": torch.tensor([[[[-1.0, 1.0, 0.1, 0.0]]]])}
+    outputs = {"foreground": torch.tensor([[[[-1.0, 1.0, 0.0, -0.1]]]])}
     found = pixel_ids(outputs, batch(classes, labels))
     assert found.truth.tolist() == [[[0, 1, 1, IGNORE]]]
     assert found.predicted.tolist() == [[[0, 1, 1, 0]]]

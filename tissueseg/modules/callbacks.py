@@ -22,7 +22,7 @@ class BestDecoder(pl.Callback):
     """Keeps the decoder of the epoch with the highest monitored metric.
 
     The file is written the moment an epoch is the best so far, and once when a run breaks off before
-    its first validation, so that whatever ends a run leaves a decoder.
+    its first validation, so that whatever ends a run leaves a decoder; but for one that is not finite.
 
     Args:
         monitor: a logged metric, higher is better.
@@ -51,6 +51,8 @@ class BestDecoder(pl.Callback):
             self._keep(trainer, pl_module, math.nan)
 
     def _keep(self, trainer: pl.Trainer, module: pl.LightningModule, score: float) -> None:
+        if not all(bool(p.isfinite().all()) for p in module.parameters()):
+            return  # nothing anyone could use
         self.best_score = score if math.isfinite(score) else -math.inf
         self.best_epoch = trainer.current_epoch
         if trainer.is_global_zero and isinstance(module, SegmentationModule):

@@ -14,7 +14,7 @@ def count(
 ) -> np.ndarray:
     """Confusion counts (n_tissues, n, n) [tissue, truth, prediction] of `val` or `test`."""
     if side == "val":
-        trainer.validate(module, data.val_dataloader(), verbose=False)
+        trainer.validate(module, datamodule=data, verbose=False)
     else:
-        trainer.test(module, data.test_dataloader(), verbose=False)
+        trainer.test(module, datamodule=data, verbose=False)
     return module.confusion(side).compute().cpu().numpy()

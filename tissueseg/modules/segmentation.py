@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tissueseg.contracts import Batch, EncoderSpec, Features, Outputs
 from tissueseg.data.features import as_encoded
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import FeatureOverflowError, SpecMismatchError
+from tissueseg.errors import FeatureOverflowError, LossNotFiniteError, SpecMismatchError
 from tissueseg.losses.weighted_sum import LossValue, WeightedSum
 from tissueseg.metrics.pixels import pixel_ids
 from tissueseg.metrics.semantic import PooledConfusion, SemanticScores, semantic_scores
@@ -167,6 +167,7 @@ class SegmentationModule(pl.LightningModule):
         self._refuse_overflow(features, batch, stage)
         outputs = self.decoder(features)
         loss = self.loss(outputs, batch)
+        self._refuse_nan(loss, outputs, batch, stage)
         self._log_loss(loss, stage, len(batch.image))
         if stage in self.metrics:
             predicted, truth = pixel_ids(outputs, batch)
@@ -180,14 +181,33 @@ class SegmentationModule(pl.LightningModule):
         ).isfinite()
         if bool(finite.all()):
             return
-        first = int((~finite.all(0)).nonzero()[0])
-        tissue = self._tissues[stage][int(batch.tissue[first])]
-        y, x = batch.origin[first].tolist()
         raise FeatureOverflowError(
-            f"encoder={self.spec.name} gave features that are not finite for tissue {tissue}, "
-            f"tile at row {y}, column {x}: its numbers outgrow {features.levels[-1].dtype}. Use "
-            "trainer.precision=bf16-mixed or 32-true; if they do not help, look at that tile."
+            f"encoder={self.spec.name} gave features that are not finite for "
+            f"{self._place(batch, stage, finite.all(0))}: its numbers outgrow {features.levels[-1].dtype}. "
+            "Use trainer.precision=bf16-mixed or 32-true; if they do not help, look at that tile."
         )
+
+    def _refuse_nan(self, loss: LossValue, outputs: Outputs, batch: Batch, stage: str) -> None:
+        """A loss that is not finite ends learning: class 0 everywhere would be scored as a result."""
+        if bool(loss.total.isfinite()):
+            return
+        terms = [name for name, value in loss.terms.items() if not value.isfinite()]
+        finite = torch.stack([logits.flatten(1).isfinite().all(1) for logits in outputs.values()])
+        raise LossNotFiniteError(
+            f"{stage}/loss is {float(loss.total)} in epoch {self.current_epoch + 1}, in its terms "
+            f"{', '.join(terms) or '(their sum)'}, at {self._place(batch, stage, finite.all(0))}: lower "
+            "optim.optimizer.lr, choose trainer.precision=32-true or look at the options of these terms. The "
+            "best decoder of the epochs before is kept."
+        )
+
+    def _place(self, batch: Batch, stage: str, good: Tensor) -> str:
+        """Where the first tile lies that is not good (B,), or the batch's first."""
+        first = int(good.logical_not().int().argmax())
+        tissue, (y, x) = (
+            self._tissues[stage][int(batch.tissue[first])],
+            batch.origin[first].tolist(),
+        )
+        return f"tissue {tissue}, tile at row {y}, column {x}"
 
     def _log_loss(self, loss: LossValue, stage: str, count: int) -> None:
         how: dict[str, Any] = {
