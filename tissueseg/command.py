@@ -90,12 +90,29 @@ def build(config: Any, **given: Any) -> Any:
     except ImportError as error:
         raise ConfigError(f"{config.get('_target_')} cannot be found: {error}.") from error
     except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, TissuesegError):
-            raise cause from None
-        if isinstance(cause, TypeError | ValueError) or type(cause).__name__ in _REFUSALS:
-            raise ConfigError(f"{config.get('_target_')}: {cause}.") from error
-        raise
+        refusal = _refusal(error, str(config.get("_target_")))
+        if refusal is None:
+            raise
+        raise refusal from None
+
+
+def _refusal(error: InstantiationException, target: str) -> TissuesegError | None:
+    """What a constructor said, with the key of its node or the target; None: it refused nothing."""
+    cause, key = error.__cause__, _full_key(error)
+    if isinstance(cause, ConfigError) and key and not str(cause).startswith(key.split(".")[0]):
+        return ConfigError(f"{key}: {cause}")
+    if isinstance(cause, TissuesegError):
+        return cause
+    refused = isinstance(cause, TypeError | ValueError | AttributeError)
+    if cause and (refused or type(cause).__name__ in _REFUSALS):
+        return ConfigError(f"{key or target} cannot be built: {in_one_line(cause)}.")
+    return None
+
+
+def _full_key(error: InstantiationException) -> str:
+    """Where the node stands, which Hydra says in a line of its own."""
+    marks = (line.partition("full_key:") for line in str(error).splitlines())
+    return next((key.strip() for _, mark, key in marks if mark), "")
 
 
 def finish(key: str, partial: Callable[..., Any], **given: Any) -> Any:
@@ -130,6 +147,12 @@ def task_words() -> list[str]:
     if not HydraConfig.initialized():
         return []
     return list(HydraConfig.get().overrides.task)
+
+
+def added(group: str) -> list[str]:
+    """What the command line adds to the choices of a group, such as `decoder/slots@decoder`."""
+    values = (word.split("=", 1)[1] for word in task_words() if word.startswith(f"+{group}="))
+    return [name.strip() for value in values for name in value.strip("[]").split(",")]
 
 
 def tracked(items: Sequence[str], doing: str) -> Iterable[str]:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tissueseg.errors import ConfigError, SpecMismatchError
+from tissueseg.numbers import check_number, is_number, is_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,16 +76,18 @@ class Normalisation:
         object.__setattr__(self, "he_mean", tuple(self.he_mean))
         object.__setattr__(self, "he_std", tuple(self.he_std))
         for key, values, least in (("he_mean", self.he_mean, 0.0), ("he_std", self.he_std, 1e-6)):
-            if len(values) != 3 or not all(_is_number(v, least, 1.0) for v in values):
+            if len(values) != 3 or not all(is_number(v, least, 1.0) for v in values):
                 raise ConfigError(
                     f"normalisation.{key}={list(values)}, wanted three numbers for RGB scaled to 0 … 1."
                 )
-        if not _is_number(self.sp_quantile, 0.0, 1.0):
-            raise ConfigError(f"normalisation.sp_quantile={self.sp_quantile}, wanted 0 … 1.")
-        if not _is_number(self.sp_blur_sigma_px, 0.0, 100.0):
-            raise ConfigError(
-                f"normalisation.sp_blur_sigma_px={self.sp_blur_sigma_px}, wanted pixels, 0 for none."
-            )
+        check_number("normalisation.sp_quantile", self.sp_quantile, 0, 1)
+        check_number(
+            "normalisation.sp_blur_sigma_px",
+            self.sp_blur_sigma_px,
+            0,
+            100,
+            note="pixels, 0 for none",
+        )
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,11 @@ class EncoderSpec:
             )
         for key, lowest in (("patch_px", 1), ("stride_px", 1), ("halo_px", 0)):
             value = getattr(self, key)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
-            if not whole and not (key == "stride_px" and value is None):
+            if not is_whole(value, lowest) and not (key == "stride_px" and value is None):
                 raise SpecMismatchError(
                     f"encoder={self.name} has {key}={value}, wanted a whole number of at least {lowest}."
                 )
-        if self.mpp is not None and not 0 < self.mpp < math.inf:
+        if self.mpp is not None and not (is_number(self.mpp) and self.mpp > 0):
             raise SpecMismatchError(
                 f"encoder={self.name} has mpp={self.mpp}, wanted µm/px or null."
             )
@@ -205,12 +207,6 @@ class EncoderSpec:
         if self.stride_px is not None and abs(covered - self.stride_px) <= 0.01 * covered:
             covered = self.stride_px  # a whole number but for rounding
         return max(1, round(side_px / covered))
-
-
-def _is_number(value: object, lowest: float, highest: float) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return lowest <= value <= highest
 
 
 def _power_of_two(pixels: float) -> int:
@@ -363,12 +359,12 @@ def check_composition(
     if missing := sorted(set(loss_heads) - set(heads)):
         raise SpecMismatchError(
             f"loss has terms on {missing}, but decoder.heads has only {sorted(heads)}. "
-            "Add the head to the decoder or remove the term from the loss."
+            "Add the head to the decoder or remove the term from the loss (loss=none: no class terms)."
         )
     if untrained := sorted(set(heads) - set(loss_heads)):
         raise SpecMismatchError(
             f"decoder.heads {untrained} would never be trained: no loss term uses them. "
-            "Add a term to the loss or remove the head."
+            "Add a term to the loss (loss=ce_dice_ft for classes) or remove the head."
         )
 
 

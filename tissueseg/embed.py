@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tissueseg.command import USER_ERROR, one_line, plain, run_command
 from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError
+from tissueseg.numbers import check_whole
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +110,6 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
 
 
 def _check(config: DictConfig) -> None:
-    from tissueseg.preflight import check_whole
-
     if config.on_error not in ON_ERROR:
         raise ConfigError(f"on_error={config.on_error}, wanted {' or '.join(ON_ERROR)}.")
     if not isinstance(config.wait, bool):

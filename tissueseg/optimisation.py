@@ -14,6 +14,7 @@ from tissueseg.command import build, finish, plain
 from tissueseg.encoders.finetune import Finetune
 from tissueseg.errors import ConfigError
 from tissueseg.modules.averaging import check_decay
+from tissueseg.numbers import check_number, shown
 
 
 def finetune_of(config: DictConfig) -> Finetune:
@@ -50,6 +51,12 @@ def check_optimizer(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the option, or what they say of it.
     """
+    for key, node in config.optim.items():
+        if not OmegaConf.is_dict(node) or "_target_" not in node:
+            raise ConfigError(f"optim.{key}={shown(node)}, wanted a _target_ and its options.")
+    for key in ("lr", "weight_decay"):
+        if key in config.optim.optimizer:
+            check_number(f"optim.optimizer.{key}", config.optim.optimizer[key], lowest=0)
     tried = [nn.Parameter(torch.zeros(1))]
     optimizer = finish("optim.optimizer", lambda: build(config.optim.optimizer)(tried))
     finish("optim.scheduler", lambda: build(config.optim.scheduler)(optimizer))

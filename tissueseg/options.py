@@ -6,21 +6,17 @@ network, or not at all: Python takes `no` for true.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import is_number, is_whole
 
 
-def _whole(lowest: int) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= lowest
-
-
-def _number(v: Any) -> bool:
-    return isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < math.inf
+def _whole(lowest: int, highest: int | None = None) -> Callable[[Any], bool]:
+    return lambda v: is_whole(v, lowest, highest)
 
 
 def _levels(v: Any) -> bool:
@@ -38,8 +34,8 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trained_on_he": _FLAG,
     "compile": _FLAG,
     "layer_scale": _FLAG,
-    "mpp": (_number, "µm per pixel"),
-    "halo_px": (lambda v: _whole(0)(v) and v <= _MOST_HALO_PX, f"pixels, 0 to {_MOST_HALO_PX}"),
+    "mpp": (lambda v: is_number(v) and v > 0, "µm per pixel"),
+    "halo_px": (_whole(0, _MOST_HALO_PX), f"pixels, 0 to {_MOST_HALO_PX}"),
     "chunk": _COUNT,
     "heads": _COUNT,
     "hidden": _COUNT,

@@ -5,10 +5,8 @@ Cheap by design: it builds specs and losses, no encoder and no decoder, and touc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +32,7 @@ from tissueseg.encoders.weights import check_source
 from tissueseg.errors import ConfigError, SplitError
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
+from tissueseg.numbers import check_number, check_whole, is_number
 from tissueseg.optimisation import check_learning, check_optimizer, finetune_of
 from tissueseg.options import check_encoder_options, encoder_nodes
 from tissueseg.store.embedding_folder import folder_beside
@@ -122,20 +121,12 @@ def settle_class_weights(config: DictConfig, data: TissueDataModule) -> None:
     if weights is None:
         return
     numbers = list(weights) if OmegaConf.is_list(weights) else []
-    meant = all(isinstance(w, int | float) and math.isfinite(w) and w >= 0 for w in numbers)
+    meant = all(is_number(w, 0) for w in numbers)
     if len(numbers) != n_classes or not meant or not any(numbers):
         raise ConfigError(
             f"class_weights={weights} cannot be used: give null, inverse_frequency or a list with one "
             f"number ≥ 0 per class ({n_classes}), background first."
         )
-
-
-def check_whole(key: str, value: Any, lowest: int, highest: int | None = None) -> None:
-    """Refuse what is not a whole number in its limits."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < lowest or (highest is not None and value > highest):
-        limit = f" and at most {highest}" if highest is not None else ""
-        raise ConfigError(f"{key}={value}, wanted a whole number of at least {lowest}{limit}.")
 
 
 def check_machine(config: DictConfig) -> None:
@@ -230,8 +221,9 @@ def _check_values(config: DictConfig) -> None:
         raise ConfigError(f"markers={config.markers}, wanted table, unmatched and duplicates.")
     for key in ("trainer.limit_train_batches", "trainer.limit_val_batches"):
         value = OmegaConf.select(config, key, default=1)
-        if not isinstance(value, int | float) or not value > 0:
-            raise ConfigError(f"{key}={value}, wanted a number of batches, or a share, above 0.")
+        check_number(key, value, above=0, note="batches, or a share of them")
+    if (clip := config.trainer.get("gradient_clip_val")) is not None:
+        check_number("trainer.gradient_clip_val", clip, lowest=0, note="null for none")
     try:
         _ = config.store.path, config.embeddings.path
     except OmegaConfBaseException:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import INTERRUPTED, run_command
+from tissueseg.command import INTERRUPTED, added, run_command, task_words
 from tissueseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     preflight.check_machine(config)
     preflight.check_training(config)
     check_mode()
+    _settle_name(config)
     name = run_name(config.name, config.modality, finetune_of(config).label(spec.label))
     wanted = Path(config.run_dir or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     runs.check_writable(wanted)
@@ -97,12 +98,18 @@ def _open(config: DictConfig, console: Console) -> Run:
     return Run(name, folder, config, data, module, loggers, console, (*features.notes, kept))
 
 
+def _settle_name(config: DictConfig) -> None:
+    """Slots that the command line adds to a decoder stand in the run's name, unless it gives one."""
+    if not any(word.startswith("name=") for word in task_words()):
+        config.name = "+".join([config.name, *added("decoder/slots@decoder")])
+
+
 def _check_processes(trainer: Trainer) -> None:
     """Refuse several: each would score and report for itself, and write over what others wrote."""
     if trainer.world_size > 1:
         raise ConfigError(
-            f"trainer.devices and trainer.num_nodes make {trainer.world_size} processes, but train runs in "
-            "one so far: choose trainer.devices=1, and embed with as many as you like."
+            f"trainer.devices and trainer.num_nodes make {trainer.world_size} processes, but train runs "
+            "in one so far: choose trainer.devices=1, and embed with as many as you like."
         )
 
 

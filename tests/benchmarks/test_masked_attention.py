@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tissueseg.contracts import EncoderSpec, Features, Modality
-from tissueseg.decoders.global_context import attend, fitting_heads
+from tissueseg.decoders.attention import attend, fitting_heads
 from tissueseg.decoders.masked_attention import MaskedAttention, admissible
 from tissueseg.decoders.skip import SkipDecoder
 

@@ -67,7 +67,10 @@ REFUSED = {
     ),
     "a part without a target": ([f"{PART}=3"], "augmentation.he.odd=3, wanted a _target_"),
     "a group that is a word": (["augmentation.he=blur"], "augmentation.he=blur, wanted a name"),
-    "a margin": (["augmentation.margin=5"], "augmentation.margin=5, wanted a share of the tile"),
+    "a margin": (
+        ["augmentation.margin=5"],
+        "augmentation.margin=5, wanted a number 0 … 2 (a share of the tile)",
+    ),
     "an unknown group": (["+augmentation.rgb={}"], "augmentation: "),
     "stored features": (
         ["augmentation=study", "features=stored"],

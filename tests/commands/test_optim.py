@@ -77,7 +77,7 @@ def test_runs_from_before_are_scored_still(
 
 
 REFUSED = {
-    "ema=1": "ema=1, wanted a decay above 0 and below 1",
+    "ema=1": "ema=1, wanted a finite number > 0 and < 1 (a decay such as 0.999, or null)",
     "ema=slow": "ema=slow",
     "optim.scheduler.warmup=-1": "warmup=-1, wanted a whole number",
     "optim.scheduler.period=0": "period=0, wanted a whole number",

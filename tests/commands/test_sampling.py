@@ -107,7 +107,7 @@ def test_the_last_batch_may_be_dropped(command: Command, here: Path, picked: lis
 REFUSED = {
     "sampling=rare": "Could not find 'sampling/rare'",
     "sampling=oversample sampling.gamma=2": "sampling.gamma=2, wanted a number 0 … 1.",
-    "sampling=oversample sampling.gamma=null": "sampling.gamma=None, wanted a number 0 … 1.",
+    "sampling=oversample sampling.gamma=null": "sampling.gamma=null, wanted a number 0 … 1.",
     "sampling=foreground sampling.share=half": "sampling.share=half, wanted a number 0 … 1.",
     "sampling.gamma=0.5": "gamma",
     "sampling._target_=torch.nn.ReLU": "sampling names no way of drawing tiles",

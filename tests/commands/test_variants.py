@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from stores import TINY
 
 from tissueseg.modules.checkpoint import load_decoder
@@ -29,6 +30,25 @@ def test_alpha_is_warmed_up_over_the_first_part_of_training_and_kept(command, tm
     assert command("evaluate", f"run={run}").code == 0
     terms = {"train/loss/ce", "train/loss/dice", "train/loss/boundary_att"}
     assert terms < set(rows(run)[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("+decoder/slots@decoder=[global_context,boundary]",), "baseline+global_context+boundary"),
+        (("decoder=boundary", "+decoder/slots@decoder=global_context"), "boundary+global_context"),
+        (("+experiment=boundary_att", "decoder=masked_attention"), "masked_attention"),
+        (("+decoder/slots@decoder=global_context", "name=mine"), "mine"),
+    ],
+)
+def test_a_run_is_called_what_it_is_made_of(command, tmp_path, monkeypatch, words, name):
+    monkeypatch.chdir(tmp_path)
+    few = [word for word in FAST if not word.startswith("name=")]
+    done = command("train", *few, "epochs=1", "trainer.limit_train_batches=1", *words)
+    assert done.code == 0, done.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith(f"{name}-he_sp-")
+    assert OmegaConf.load(next(folder.glob("*/config.yaml"))).name == name
 
 
 def test_nuclei_alone_are_trained_scored_drawn_and_evaluated(command, tmp_path):
@@ -56,8 +76,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_no_such_decoder_is_kept(
     done = command("train", *FAST, spoilt, *more, "loss=ce_dice", f"run_dir={run}")
     assert done.code == 2
     assert re.search(
-        r"^error: (train|val)/loss is (nan|inf) in epoch 1, in its terms .*, at tissue demo_00\d, tile at row "
-        r"\d+, column \d+: lower optim\.optimizer\.lr",
+        r"^error: (train|val)/loss is (nan|inf) in epoch 1, in its terms .*, at tissue demo_00\d, "
+        r"tile at row \d+, column \d+: lower optim\.optimizer\.lr",
         done.err,
         re.MULTILINE,
     )
@@ -80,10 +100,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_no_such_decoder_is_kept(
         (("decoder=masked_attention", "decoder.refine.heads=0"), "decoder.refine.heads=0"),
         (
             ("decoder=boundary_att", "decoder.boundary_attention.alpha=0"),
-            "leave the slot out instead",
+            "0 would raise nothing",
         ),
         (("decoder=feature_gating", "decoder.skips=none"), "decoder.skips=none leaves out"),
         (("decoder=baseline", "+decoder.heads.boundary_stride3={}"), "'boundary_stride3'"),
+        (("decoder.heads.classes=null",), "decoder.heads.classes=None, wanted options of a head"),
+        (("+decoder.heads.classes.hidden=0",), "decoder.heads.classes.hidden=0"),
+        (("+decoder.heads.classes.dropout=abc",), "decoder.heads.classes.dropout=abc"),
+        (("decoder.width=true",), "decoder.width=true"),
+        (("decoder.width=abc",), "decoder.width=abc"),
+        (("decoder.dropout=nan",), "decoder.dropout=nan"),
+        (("decoder.dropout=1",), "decoder.dropout=1"),
+        (("decoder.context=true",), "decoder.context=True, wanted a _target_"),
+        (
+            ("decoder.boundary_attention=gelu",),
+            "decoder.boundary_attention=gelu, wanted a _target_",
+        ),
         (("decoder=instance", "monitor=val/dice/tumor"), "monitor=val/dice/tumor is unknown"),
     ],
 )

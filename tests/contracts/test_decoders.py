@@ -1,6 +1,7 @@
 """What every decoder in configs/decoder promises by itself; for training see test_compositions."""
 
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
@@ -8,10 +9,15 @@ from stores import choices, compose
 
 from tissueseg.command import build, plain
 from tissueseg.contracts import EncoderSpec, Features, head_channels, head_stride
+from tissueseg.decoders.skip import SkipDecoder
 
 N_CLASSES = 3
 IMAGE_CHANNELS = 4
-SLOTS = ("context", "boundary_attention", "gate", "refine")
+SLOTS = tuple(
+    name
+    for name, given in signature(SkipDecoder).parameters.items()
+    if str(given.annotation).startswith("collections.abc.Callable")
+)
 
 
 def widths_of(narrow=16, stride_px=8):
@@ -105,12 +111,13 @@ def test_eval_gives_the_same_output_twice_and_whatever_else_is_in_the_batch(conf
         torch.testing.assert_close(logits[:1], alone[head], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("share", ["trunk", "branches"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_every_filled_slot_changes_what_comes_out(config, spec, mode):
+def test_every_filled_slot_changes_what_comes_out(config, spec, mode, share):
     """The study's flag for masked attention was switched off by its training loop, and none noticed."""
-    with_slots = getattr(make(config, spec), mode)()
+    with_slots = getattr(make(config, spec, share=share), mode)()
     for slot in filled(config):
-        without = make(config, spec, **{slot: None})
+        without = make(config, spec, share=share, **{slot: None})
         without.load_state_dict(with_slots.state_dict(), strict=False)
         getattr(without, mode)()
         features = features_for(spec)
@@ -119,6 +126,74 @@ def test_every_filled_slot_changes_what_comes_out(config, spec, mode):
         changed = [h for h in ends if (found[h] - plain_[h]).abs().max() > 1e-3 * found[h].std()]
         assert changed, slot
         assert len(changed) >= len(ends) - (slot == "boundary_attention"), slot
+
+
+def test_the_loss_of_a_coarse_head_reaches_the_depth_of_its_branch(config, spec):
+    """Deep supervision is of the trunk: a head that learns by itself alone would be none."""
+    for head in (name for name in config.decoder.heads if head_stride(name)):
+        decoder = make(config, spec)
+        decoder(features_for(spec))[head].square().mean().backward()
+        entry = decoder.branches["trunk" if "trunk" in decoder.branches else head.split("_")[0]]
+        assert entry.bottleneck_upsampler.weight.grad.abs().max() > 0, head
+
+
+def test_slots_listen_to_their_guides_in_the_right_direction(config, spec):
+    """A head that is sure of something opens what it guides, and one sure of the contrary closes it."""
+    decoder, given = make(config, spec).eval(), {}
+
+    def keep(slot, module, values, out):
+        given.setdefault(slot, []).append((values, out))
+
+    modules = {n: m for n, m in decoder.named_modules() if n.split(".")[-1] in SLOTS}
+    for name, module in modules.items():
+        module.register_forward_hook(partial(keep, name))
+    for sure in (-50.0, 50.0):
+        _make_sure(decoder, sure)
+        decoder(features_for(spec))
+    for name, calls in given.items():
+        half = len(calls) // 2
+        for (values, closed), (again, opened) in zip(calls[:half], calls[half:], strict=True):
+            _assert_direction(name.split(".")[-1], (values[0], closed), (again[0], opened))
+
+
+def _make_sure(decoder, logit):
+    heads = (
+        [*decoder.coarse_heads.values(), decoder.decoder0_header["boundary"]]
+        if ("boundary" in decoder.decoder0_header)
+        else [*decoder.coarse_heads.values()]
+    )
+    with torch.no_grad():
+        for head in heads:
+            head[-1].weight.zero_()
+            head[-1].bias.fill_(logit)
+
+
+def _assert_direction(slot, closed, opened):
+    if slot == "gate":
+        assert closed[1].abs().max() < 1e-6
+        torch.testing.assert_close(opened[1], opened[0])
+    if slot == "boundary_attention":
+        torch.testing.assert_close(closed[1], closed[0])
+        torch.testing.assert_close(opened[1], 2 * opened[0])
+
+
+def test_boundaries_weigh_features_at_every_scale_they_are_predicted_at(config, spec):
+    if config.decoder.boundary_attention is None:
+        pytest.skip("no boundary attention")
+    decoder, features, calls = make(config, spec).eval(), features_for(spec), []
+    decoder.boundary_attention.register_forward_hook(lambda m, values, out: calls.append(out.shape))
+    wanted = decoder(features)["classes"]
+    assert len(calls) == sum(name.startswith("boundary") for name in config.decoder.heads)
+    for left_out in range(len(calls)):
+        seen = iter(range(len(calls)))
+        hook = decoder.boundary_attention.register_forward_hook(
+            lambda m, values, out, seen=seen, skip=left_out: (
+                values[0] if next(seen) == skip else out
+            )
+        )
+        found = decoder(features)["classes"]
+        hook.remove()
+        assert (found - wanted).abs().max() > 1e-3 * wanted.std(), calls[left_out]
 
 
 def test_slots_do_the_same_in_training_and_inference(config, spec):

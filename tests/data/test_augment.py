@@ -9,6 +9,7 @@ from tissueseg.data.augment import Augmentation
 from tissueseg.data.sp_noise import ChannelDropout, Gain, Offset, ShotNoise
 from tissueseg.data.transforms import library_ready, random_zoom
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import shown
 
 library_ready()
 import albumentations as A  # noqa: E402 - it asks a server for its newest version unless told not to
@@ -99,7 +100,7 @@ def test_crops_know_the_side_with_halo_and_margin():
 
 @pytest.mark.parametrize("margin", [-0.1, 3, "much", True, float("nan")])
 def test_a_margin_is_a_share_of_the_tile(margin):
-    with pytest.raises(ConfigError, match=rf"augmentation\.margin={margin}, wanted"):
+    with pytest.raises(ConfigError, match=rf"augmentation\.margin={shown(margin)}, wanted"):
         Augmentation(BOTH, 32, margin=margin)
 
 

@@ -10,6 +10,7 @@ from stores import random_tissue, write_store
 
 from tissueseg.data.chances import Foreground, Natural, Oversample, training_counts
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import shown
 from tissueseg.store.tile_counts import TileCounts
 from tissueseg.store.tissues import TissueStore
 
@@ -81,7 +82,9 @@ def test_cells_without_a_type_are_one_class_where_nothing_is_typed(chances):
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "half", None, True])
 @pytest.mark.parametrize(("make", "key"), [(Oversample, "gamma"), (Foreground, "share")])
 def test_shares_outside_0_to_1_are_refused(make, key, value):
-    with pytest.raises(ConfigError, match=rf"sampling\.{key}={value}, wanted a number 0 … 1\."):
+    with pytest.raises(
+        ConfigError, match=rf"sampling\.{key}={shown(value)}, wanted a number 0 … 1\."
+    ):
         make(**{key: value})
 
 

@@ -96,7 +96,7 @@ def test_gain_and_offset_are_one_number_per_channel():
         (lambda: ShotNoise((0, 10)), r"ShotNoise.photons=\(0, 10\), wanted least and most"),
         (lambda: ShotNoise(50), r"ShotNoise.photons=50, wanted least and most"),
         (lambda: ShotNoise((300, 30)), r"ShotNoise.photons=\(300, 30\), wanted least and most"),
-        (lambda: ShotNoise(p=True), r"ShotNoise.p=True, wanted"),
+        (lambda: ShotNoise(p=True), r"ShotNoise.p=true, wanted"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(make, says):

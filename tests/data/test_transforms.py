@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tissueseg.data.transforms import Transforms, library_ready, random_zoom, superpixels
 from tissueseg.errors import ConfigError
@@ -76,7 +77,46 @@ def test_images_and_labels_move_alike(name):
         planes = nuclei(seed)
         shown = (planes[..., :1] > 0).astype(np.float32)
         image, moved = move(transforms, np.repeat(shown, 4, axis=2), planes, {name: seed})
-        assert ((image[..., 0] > 0.5) == (moved[..., 0] > 0)).mean() > 0.97
+        inside = moved[..., 2] > 0
+        assert inside.mean() > 0.4
+        assert ((image[..., 0] > 0.5) == (moved[..., 0] > 0))[inside].mean() > 0.97
+
+
+FAR = {
+    "affine": partial(A.Affine, rotate=30, scale=0.7, translate_percent=0.2),
+    "shift_scale_rotate": partial(A.ShiftScaleRotate, 0.2, (-0.3, 0.0), 30),
+    "rotate": partial(A.Rotate, 60),
+    "safe_rotate": partial(A.SafeRotate, 60),
+    "perspective": partial(A.Perspective, 0.2, fit_output=True),
+    "elastic": partial(A.ElasticTransform, alpha=60, sigma=6),
+    "grid": partial(A.GridDistortion, distort_limit=0.5, normalized=False),
+    "optical": partial(A.OpticalDistortion, distort_limit=(0.2, 0.3)),
+    "crop_and_pad": partial(A.CropAndPad, percent=0.2),
+    "pad_and_crop": partial(A.RandomCrop, SIDE + 16, SIDE + 16, pad_if_needed=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:ShiftScaleRotate")
+@pytest.mark.parametrize("border_mode", [1, 4], ids=["stretched", "mirrored"])
+@pytest.mark.parametrize("name", FAR)
+def test_labels_end_where_images_are_carried_on(name, border_mode):
+    """No block has another piece; those beyond what was given are 0 in all planes, not in images."""
+    recipe = partial(FAR[name], border_mode=border_mode, fill_mask=3, p=1)
+    transforms, beyond = Transforms("geometry", {name: recipe}, SIDE), 0
+    side = np.arange(SIDE) // 12
+    block = (side[:, None] * 4 + side + 1).astype(np.int32)
+    planes = np.stack([block, block, np.ones_like(block)], -1)
+    for seed in range(4):
+        image, moved = move(transforms, 1 + picture(2), planes, {name: seed})
+        labels, classes, inside = np.moveaxis(moved, -1, 0)
+        np.testing.assert_array_equal(labels > 0, inside > 0)
+        np.testing.assert_array_equal(labels, classes)
+        for label in np.unique(labels[labels > 0]):
+            _, pieces = ndimage.label(labels == label, np.ones((3, 3)))
+            assert pieces == 1, (seed, label)
+        assert image.min() >= 1
+        beyond += int((inside == 0).sum())
+    assert beyond > 0
 
 
 @pytest.mark.parametrize("channels", [1, 4, 5, 43, 128, 129, 300])

@@ -6,6 +6,7 @@ import pytest
 from tissueseg.config import CONFIG_DIR
 from tissueseg.decoders import published
 
+SLOTS = ("context", "boundary_attention", "gate", "refine")
 BOUNDARIES = ["boundary_stride4", "boundary_stride2", "boundary"]
 
 
@@ -14,28 +15,32 @@ def compose(name, *overrides):
         return hydra.compose(overrides=["+loss=none", f"+decoder={name}", *overrides])
 
 
-@pytest.mark.parametrize(
-    ("name", "heads", "slots"),
-    [
-        ("baseline", ["classes"], []),
-        ("cellvit", ["classes"], []),
-        ("boundary", ["classes", "boundary"], []),
-        ("boundary_att", ["classes", *BOUNDARIES], ["boundary_attention"]),
-        ("masked_attention", ["classes", "foreground_stride4"], ["refine"]),
-        ("global_context", ["classes"], ["context"]),
-        ("feature_gating", ["classes", "foreground_stride1"], ["gate"]),
-        ("boundary_masked_att", ["classes", "boundary", "foreground_stride4"], ["refine"]),
-        ("boundary_global_context", ["classes", "boundary"], ["context"]),
-        ("boundary_feature_gating", ["classes", "boundary", "foreground_stride1"], ["gate"]),
-        ("instance", ["foreground", "hv"], []),
-        ("panoptic", ["classes", "foreground", "hv"], []),
-    ],
-)
+COMPOSITIONS = [
+    ("baseline", ["classes"], []),
+    ("cellvit", ["classes"], []),
+    ("boundary", ["classes", "boundary"], []),
+    ("boundary_att", ["classes", *BOUNDARIES], ["boundary_attention"]),
+    ("masked_attention", ["classes", "foreground_stride4"], ["refine"]),
+    ("global_context", ["classes"], ["context"]),
+    ("feature_gating", ["classes", "foreground_stride1"], ["gate"]),
+    ("boundary_masked_att", ["classes", "boundary", "foreground_stride4"], ["refine"]),
+    ("boundary_global_context", ["classes", "boundary"], ["context"]),
+    ("boundary_feature_gating", ["classes", "boundary", "foreground_stride1"], ["gate"]),
+    ("instance", ["foreground", "hv"], []),
+    ("panoptic", ["classes", "foreground", "hv"], []),
+]
+
+
+@pytest.mark.parametrize(("name", "heads", "slots"), COMPOSITIONS)
 def test_a_name_states_the_composition(name, heads, slots):
     decoder = compose(name).decoder
     assert list(decoder.heads) == heads
-    known = ("context", "boundary_attention", "gate", "refine")
-    assert [slot for slot in known if decoder[slot] is not None] == sorted(slots, key=known.index)
+    assert [slot for slot in SLOTS if decoder[slot] is not None] == slots
+
+
+def test_every_choice_stands_above():
+    files = sorted(path.stem for path in (CONFIG_DIR / "decoder").glob("*.yaml"))
+    assert sorted(name for name, *_ in COMPOSITIONS) == files
 
 
 def test_slots_are_added_to_any_choice_with_their_terms():

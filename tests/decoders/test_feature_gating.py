@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from tissueseg.decoders.feature_gating import FeatureGating, resized
+from tissueseg.decoders.feature_gating import FeatureGating
+from tissueseg.decoders.guides import resized
 from tissueseg.errors import ConfigError
 
 

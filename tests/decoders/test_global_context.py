@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from tissueseg.decoders.global_context import GlobalContext, as_tokens, fitting_heads
+from tissueseg.decoders.attention import as_tokens, fitting_heads
+from tissueseg.decoders.global_context import GlobalContext
 from tissueseg.errors import ConfigError
 
 CHANNELS = 16

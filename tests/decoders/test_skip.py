@@ -181,7 +181,7 @@ def test_compiles_without_a_graph_break(skips, project):
         ({"heads": {"classes": {"deep": 2}}}, ConfigError, r"decoder.heads.classes has \['deep'\]"),
         ({"project": 0}, ConfigError, "decoder.project=0"),
         ({"project": 2.5}, ConfigError, "decoder.project=2.5"),
-        ({"project": True}, ConfigError, "decoder.project=True"),
+        ({"project": True}, ConfigError, "decoder.project=true"),
         ({"heads": {"type": {}}}, SpecMismatchError, "'type'"),
     ],
 )

@@ -123,7 +123,7 @@ def test_every_branch_has_its_own_context_and_refine_and_is_weighed_by_the_bound
         ),
         ({"classes": {}} | GUIDES, {"gate": Recorder, "skips": "none"}, "decoder.skips=none"),
         (GUIDES, {}, "a head at the tile's size"),
-        ({"classes": {"depth": True}}, {}, "depth=True"),
+        ({"classes": {"depth": True}}, {}, "depth=true"),
     ],
 )
 def test_a_slot_that_would_not_run_is_refused(heads, options, said):

@@ -46,10 +46,10 @@ def test_an_encoder_without_blocks_is_refused():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"blocks": -1}, "finetune.blocks=-1, wanted a number of blocks"),
-        ({"blocks": True}, "finetune.blocks=True"),
-        ({"blocks": None}, "finetune.blocks=None"),
-        ({"lora": 0}, "finetune.lora=0, wanted a rank or null"),
+        ({"blocks": -1}, "finetune.blocks=-1, wanted a whole number of at least 0 .blocks"),
+        ({"blocks": True}, "finetune.blocks=true"),
+        ({"blocks": None}, "finetune.blocks=null"),
+        ({"lora": 0}, "finetune.lora=0, wanted a whole number of at least 1 .a rank, or null"),
         ({"lora": 2.5}, r"finetune.lora=2\.5"),
         ({"lora": 4, "lora_alpha": 0}, "finetune.lora_alpha=0"),
         ({"lora_alpha": 8}, "finetune.lora_alpha=8 scales what finetune.lora=null leaves out"),

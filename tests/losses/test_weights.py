@@ -2,6 +2,7 @@ import pytest
 
 from tissueseg.errors import ConfigError
 from tissueseg.losses.weights import positive
+from tissueseg.numbers import shown
 
 
 def test_zeros_are_left_out_and_numbers_become_floats():
@@ -10,7 +11,9 @@ def test_zeros_are_left_out_and_numbers_become_floats():
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf"), "much", None, True])
 def test_a_weight_that_makes_no_sense_is_named(weight):
-    with pytest.raises(ConfigError, match=rf"sum\.a\.weight={weight}, wanted a finite number"):
+    with pytest.raises(
+        ConfigError, match=rf"sum\.a\.weight={shown(weight)}, wanted a finite number"
+    ):
         positive({"b": 1.0, "a": weight}, "sum", "weight")
 
 

@@ -95,7 +95,7 @@ def test_a_schedule_goes_on_where_it_stopped():
     [
         ({"period": 0}, r"period=0, wanted a whole number of at least 1"),
         ({"period": 2.5}, r"period=2\.5"),
-        ({"period": True}, "period=True"),
+        ({"period": True}, "period=true"),
         ({"period": 5, "warmup": -1}, "warmup=-1, wanted a whole number of at least 0"),
         ({"period": 5, "warmup": "two"}, "warmup=two"),
         ({"period": 5, "eta_min": -1e-6}, "eta_min=-1e-06"),

@@ -17,6 +17,7 @@ import numpy as np
 from tissueseg.data.sp_noise import RawNoise, ScaledNoise
 from tissueseg.data.transforms import Recipe, Transforms
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import check_number
 
 GROUPS = ("geometry", "he", "sp")
 """In the order they are named; `sp` alters intensities first and what came of them later."""
@@ -55,8 +56,7 @@ class Augmentation:
         sp: Mapping[str, Any] | None = None,
         margin: float = 0.0,
     ) -> None:
-        if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin <= 2:
-            raise ConfigError(f"augmentation.margin={margin}, wanted a share of the tile, 0 … 2.")
+        check_number("augmentation.margin", margin, 0, 2, note="a share of the tile")
         self.margin_px = math.ceil(margin * tile_px) if geometry else 0
         side_px = tile_px + 2 * (halo_px + self.margin_px)
         self._geometry = Transforms("geometry", geometry or {}, side_px)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tissueseg.data.tiles import TileGrid
-from tissueseg.errors import ConfigError
+from tissueseg.numbers import check_number
 from tissueseg.store.tile_counts import TileCounts, TileRaster
 
 Count = Callable[[], np.ndarray]
@@ -55,7 +55,7 @@ class Oversample(Chances):
     gamma: float = 0.85
 
     def __post_init__(self) -> None:
-        _check_share("gamma", self.gamma)
+        check_number("sampling.gamma", self.gamma, 0, 1)
 
     def weights(self, count: Count) -> np.ndarray:
         """See the class."""
@@ -83,7 +83,7 @@ class Foreground(Chances):
     share: float = 0.33
 
     def __post_init__(self) -> None:
-        _check_share("share", self.share)
+        check_number("sampling.share", self.share, 0, 1)
 
     def weights(self, count: Count) -> np.ndarray:
         """The chances themselves, which add up to 1: both ways to a tile, taken together."""
@@ -120,9 +120,3 @@ def _shown(counts: np.ndarray) -> np.ndarray:
     typed = shown[:, 1:-1]
     kinds = typed if typed.any() else shown[:, -1:]
     return kinds[:, kinds.any(axis=0)].astype(np.float64)
-
-
-def _check_share(key: str, value: object) -> None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-        return
-    raise ConfigError(f"sampling.{key}={value}, wanted a number 0 … 1.")

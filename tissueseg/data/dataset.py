@@ -35,7 +35,8 @@ class Pick(NamedTuple):
 class TileDataset(Dataset[Batch]):
     """Normalised tiles with their classes, labels and targets.
 
-    Beyond a tissue's edge images are mirrored and classes are IGNORE.
+    Beyond a tissue's edge images are mirrored and classes are IGNORE, and so it is where an augmentation
+    takes pixels from beyond what was read.
 
     Args:
         store: where tiles are read from.

@@ -1,18 +1,19 @@
 """What a tile teaches: its labels and classes, and the targets made of them.
 
 Beyond a tissue's edge labels are 0 and classes IGNORE. Where tiles are moved by less simple ways than
-their views, masks are read mirrored, as images are, and cut off only afterwards: what was drawn from
-beyond the edge is still known from what was not.
+their views, a plane that is 1 inside the tissue moves along: it is 0 where pixels come from beyond the
+edge, or from beyond what was read. Images are mirrored there; masks never are, for nuclei would be
+mirrored with their ids.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from tissueseg.contracts import IGNORE
-from tissueseg.data.images import read_mirrored
 from tissueseg.data.targets import Targets
 from tissueseg.data.tiles import Tile
 from tissueseg.data.views import View
@@ -57,41 +58,40 @@ class TileMasks:
     def wide(self, tissue: str, origin: tuple[int, int], reach_px: int) -> np.ndarray:
         """Labels, classes, and 1 inside the tissue: (3, H, W) int32, `reach_px` beyond a tile's sides.
 
-        Beyond the tissue all but the third are mirrored, as images are.
+        Beyond the tissue all are 0.
         """
-        start, side = (origin[0] - reach_px, origin[1] - reach_px), self._tile_px + 2 * reach_px
-        planes = np.empty((3, side, side), np.int32)
-        for plane, array in zip(planes, (INSTANCES, CLASSES), strict=False):
-            plane[...] = read_mirrored(self._store, tissue, array, start, side)
-        entry, steps = self._store.entry(tissue), np.arange(side)
-        rows, columns = (
-            (first + steps >= 0) & (first + steps < length)
-            for first, length in zip(start, (entry.height, entry.width), strict=True)
-        )
-        planes[2] = rows[:, None] & columns
+        entry, side = self._store.entry(tissue), self._tile_px + 2 * reach_px
+        y, x = origin[0] - reach_px, origin[1] - reach_px
+        top, left = max(y, 0), max(x, 0)
+        height, width = min(y + side, entry.height) - top, min(x + side, entry.width) - left
+        planes = np.zeros((3, side, side), np.int32)
+        part = planes[:, top - y : top - y + height, left - x : left - x + width]
+        for plane, array in zip(part, (INSTANCES, CLASSES), strict=False):
+            plane[...] = self._store.read(tissue, array, Window(top, left, height, width))
+        part[2] = 1
         return planes
 
     def of(self, planes: np.ndarray) -> Masks:
         """Masks of what came of `wide`: (3, tile_px, tile_px), moved, cropped and turned.
 
-        Targets are made of what lies inside the tissue, 0 beyond. Where the tissue's edge runs askew,
-        what they are differs with what lies beyond it: there they are not known.
+        Targets are made of what lies inside the tissue, 0 beyond. Where the tissue's edge runs askew
+        and what they are differs with what lies beyond it, they are not known.
         """
-        mirrored, classes, inside = planes[0], planes[1], planes[2] > 0
-        labels = np.where(inside, mirrored, 0)
-        seen = labels, np.where(inside, classes, IGNORE)
+        labels, inside = planes[0], planes[2] > 0
+        classes = np.where(inside, planes[1], IGNORE)
         if not inside.any():
-            empty = self._targets(*seen)
-            return Masks(*seen, {head: np.zeros_like(target) for head, target in empty.items()})
+            empty = self._targets(labels, classes)
+            return Masks(labels, classes, {h: np.zeros_like(target) for h, target in empty.items()})
         box = _box_of(inside)
-        made = self._targets(labels[box], seen[1][box])
+        made = self._targets(labels[box], classes[box])
         if not inside[box].all():
-            other = self._targets(mirrored[box], classes[box])
+            nearest = _nearest(inside[box])
+            other = self._targets(*(np.take(plane[box], nearest) for plane in planes[:2]))
             made = {head: _agreed(target, other[head]) for head, target in made.items()}
         whole = {head: np.zeros((len(t), *inside.shape), t.dtype) for head, t in made.items()}
         for head, target in made.items():
             whole[head][..., *box] = np.where(inside[box], target, 0)
-        return Masks(*seen, whole)
+        return Masks(labels, classes, whole)
 
     def _targets_of(
         self, labels: np.ndarray, classes: np.ndarray, view: View
@@ -129,6 +129,20 @@ def _agreed(target: np.ndarray, other: np.ndarray) -> np.ndarray:
     """A target (c, h, w) where another is the same, NaN elsewhere."""
     same = (target == other) | (np.isnan(target) & np.isnan(other))
     return np.where(same, target, np.float32(np.nan))
+
+
+def _nearest(inside: np.ndarray) -> np.ndarray:
+    """(H, W) flat index of the nearest pixel inside a mask, which is not empty; inside, the pixel's own.
+
+    What lies there, carried on, is one of the things that may lie beyond an edge.
+    """
+    beyond, pixels = (~inside).astype(np.uint8), np.flatnonzero(inside)
+    _, owner = cv2.distanceTransformWithLabels(
+        beyond, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    found = np.zeros(len(pixels) + 1, np.intp)
+    found[owner[inside]] = pixels
+    return found[owner]
 
 
 def _box_of(inside: np.ndarray) -> tuple[slice, slice]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import check_number, is_number
 
 
 class RawNoise(ABC):
@@ -49,7 +50,7 @@ class ShotNoise(RawNoise):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "photons", _interval("photons", self.photons))
-        _check_chance("ShotNoise.p", self.p)
+        check_number("ShotNoise.p", self.p, 0, 1)
 
     def __call__(self, image: np.ndarray, clips: np.ndarray, rng: Generator) -> np.ndarray:
         """See `RawNoise`."""
@@ -76,7 +77,7 @@ class ChannelDropout(ScaledNoise):
     p: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_chance("ChannelDropout.p", self.p)
+        check_number("ChannelDropout.p", self.p, 0, 1)
 
     def __call__(self, image: np.ndarray, present: np.ndarray, rng: Generator) -> np.ndarray:
         """See `ScaledNoise`."""
@@ -99,8 +100,8 @@ class Gain(ScaledNoise):
     p: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_chance("Gain.amount", self.amount)
-        _check_chance("Gain.p", self.p)
+        check_number("Gain.amount", self.amount, 0, 1)
+        check_number("Gain.p", self.p, 0, 1)
 
     def __call__(self, image: np.ndarray, present: np.ndarray, rng: Generator) -> np.ndarray:
         """See `ScaledNoise`."""
@@ -124,8 +125,8 @@ class Offset(ScaledNoise):
     p: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_number("Offset.amount", self.amount, 10)
-        _check_chance("Offset.p", self.p)
+        check_number("Offset.amount", self.amount, 0, 10)
+        check_number("Offset.p", self.p, 0, 1)
 
     def __call__(self, image: np.ndarray, present: np.ndarray, rng: Generator) -> np.ndarray:
         """See `ScaledNoise`."""
@@ -135,20 +136,10 @@ class Offset(ScaledNoise):
         return present
 
 
-def _check_chance(key: str, value: object) -> None:
-    _check_number(key, value, 1)
-
-
-def _check_number(key: str, value: object, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise ConfigError(f"{key}={value}, wanted a number 0 … {most}.")
-
-
 def _interval(key: str, value: object) -> tuple[float, float]:
     """Least and most of something positive."""
     ends = tuple(value) if isinstance(value, list | tuple) else ()
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
-    if len(ends) != 2 or not numbers or not 0 < ends[0] <= ends[1] < float("inf"):
+    if len(ends) != 2 or not all(map(is_number, ends)) or not 0 < ends[0] <= ends[1]:
         raise ConfigError(
             f"ShotNoise.{key}={value}, wanted least and most, such as [30, 300], the least above 0."
         )

@@ -19,11 +19,10 @@ from tissueseg.data.splits import (
     SplitRule,
     check_shares,
     check_split,
-    check_whole,
     counted,
-    is_number,
 )
 from tissueseg.errors import ConfigError, SplitError
+from tissueseg.numbers import check_number, check_whole
 
 ORDERS = ("sequential", "shuffled")
 
@@ -84,12 +83,9 @@ class Quarters(SplitRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("fold", self.fold, 1, 2)
-        if not is_number(self.val) or not 0 < self.val < 1:
-            raise ConfigError(
-                f"split.val={self.val!r} cannot be used: give the share of the training quarter that "
-                "chooses the epoch, above 0 and below 1."
-            )
+        check_whole("split.fold", self.fold, 1, 2)
+        note = "share of the training quarter that chooses the epoch"
+        check_number("split.val", self.val, above=0, below=1, note=note)
 
     def options(self) -> dict[str, Any]:
         """Fold and share."""
@@ -133,9 +129,9 @@ class KFold(SplitRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("folds", self.folds, 3)
-        check_whole("fold", self.fold, 1, self.folds)
-        check_whole("seed", self.seed, 0)
+        check_whole("split.folds", self.folds, 3)
+        check_whole("split.fold", self.fold, 1, self.folds)
+        check_whole("split.seed", self.seed, 0)
         if self.order not in ORDERS:
             raise ConfigError(
                 f"split.order={self.order} is unknown: choose from {', '.join(ORDERS)}."
@@ -185,7 +181,7 @@ class ByPatient(SplitRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("seed", self.seed, 0)
+        check_whole("split.seed", self.seed, 0)
         self.options()
 
     def options(self) -> dict[str, Any]:

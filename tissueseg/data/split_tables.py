@@ -74,6 +74,11 @@ class Column(SplitRule):
     def __call__(self, cohort: Cohort) -> Split:
         """See `SplitRule`; besides, each tissue's value must stand under one side."""
         stated = self._stated(cohort)
+        if self.table is None and not any(stated.values()) and None not in _texts(self.leave_out):
+            raise SplitError(
+                "split=column: the store's source states no splits of its tissues: give split.table=…, "
+                "a table of yours, or choose another rule, such as split=by_patient."
+            )
         places = {side: _texts(getattr(self, side)) for side in _SIDES}
         taken: dict[str, list[str]] = {side: [] for side in _SIDES}
         for tissue in sorted(cohort.patients):

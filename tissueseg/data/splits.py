@@ -6,13 +6,13 @@ epoch to be chosen on `val` alone, so that nothing is selected on what is report
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeGuard
+from typing import Any, ClassVar, NamedTuple
 
 from tissueseg.errors import ConfigError, SplitError
+from tissueseg.numbers import is_number
 from tissueseg.store.named_splits import is_split_name
 from tissueseg.store.tissues import TissueStore
 
@@ -126,24 +126,9 @@ def check_shares(shares: Mapping[str, object]) -> dict[str, float]:
     Raises:
         ConfigError: train or val without a share, or what is no number.
     """
-    numbers = {side: float(v) for side, v in shares.items() if is_number(v) and v >= 0}
+    numbers = {side: float(v) for side, v in shares.items() if is_number(v, 0)}
     if len(numbers) < len(shares) or not numbers["train"] or not numbers["val"]:
         raise ConfigError(
             f"split: shares are {dict(shares)}: train and val must be > 0, test ≥ 0, all of them numbers."
         )
     return numbers
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether an option is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_whole(key: str, value: object, lowest: int, highest: int | None = None) -> None:
-    """Refuse an option that is no whole number in its limits."""
-    whole = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if whole is None or not lowest <= whole <= (math.inf if highest is None else highest):
-        to = "or more" if highest is None else f"… {highest}"
-        raise ConfigError(
-            f"split.{key}={value!r} cannot be used: give a whole number {lowest} {to}."
-        )

@@ -69,8 +69,8 @@ class Transforms(threading.local):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Move (C, H, W) float32 and (n, H, W) int32 alike, with one seed per transform.
 
-        Planes are never interpolated. Both come back without the margin on each side. `force`: whatever
-        the chances are.
+        Planes are never interpolated, and 0 where there was nothing to move; images may be mirrored
+        there. Both come back without the margin on each side. `force`: whatever the chances are.
         """
         parts = [_last(image[i : i + _AT_ONCE]) for i in range(0, len(image), _AT_ONCE)]
         more = {f"image_{i}": part for i, part in enumerate(parts[1:])}
@@ -161,9 +161,30 @@ def _built(key: str, recipe: Recipe, side_px: int) -> Any:
         given = {"side_px": side_px} if "side_px" in known else {}
         if "InitSchema" in getattr(made, "__dict__", ()):
             given["strict"] = True  # else bad values fall back to defaults, with a warning
-        return recipe(**given)
+        return _unmirrored(recipe(**given))
     except (TypeError, ValueError, UserWarning) as error:
         raise ConfigError(f"augmentation.{key} cannot be built: {_reason(error)}.") from error
+
+
+def _unmirrored(transform: Any) -> Any:
+    """Let a transform fill masks with 0 beyond their borders, whatever it does with images there.
+
+    A mirrored nucleus would have the id of the one it mirrors, as if it were a piece of that.
+    """
+    if not hasattr(transform, "apply_to_mask") or not hasattr(transform, "border_mode"):
+        return transform
+    of_images, constant, on_masks = transform.border_mode, 0, transform.apply_to_mask
+
+    def filled(*args: Any, **params: Any) -> np.ndarray:
+        transform.border_mode = constant
+        try:
+            return on_masks(*args, **params)
+        finally:
+            transform.border_mode = of_images
+
+    transform.fill_mask, transform.apply_to_mask = 0, filled
+    transform.add_targets({"mask": "mask"})  # which it looked up when it was made
+    return transform
 
 
 def _last(planes: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tissueseg.data.draws import drawn_bits
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import is_number, is_whole
 
 DIHEDRAL = (1, 4, 8)
 MOST_EXTRA = 64
@@ -110,11 +111,11 @@ class Views:
 
     def __post_init__(self) -> None:
         usable = {
-            "dihedral": _whole(self.dihedral) and self.dihedral in DIHEDRAL,
-            "extra": _whole(self.extra) and 0 <= self.extra <= MOST_EXTRA,
-            "he_jitter": _number(self.he_jitter) and 0 <= self.he_jitter <= 0.5,
-            "sp_dropout": _number(self.sp_dropout) and 0 <= self.sp_dropout < 1,
-            "seed": _whole(self.seed) and 0 <= self.seed < 2**32,
+            "dihedral": is_whole(self.dihedral) and self.dihedral in DIHEDRAL,
+            "extra": is_whole(self.extra, 0, MOST_EXTRA),
+            "he_jitter": is_number(self.he_jitter, 0, 0.5),
+            "sp_dropout": is_number(self.sp_dropout, 0) and self.sp_dropout < 1,
+            "seed": is_whole(self.seed, 0, 2**32 - 1),
         }
         for key, fits in usable.items():
             if not fits:
@@ -178,11 +179,3 @@ def _uniform(key: tuple[int, ...], count: int) -> np.ndarray:
     """(count,) float64 in [0, 1), a pure function of the key; the first ones whatever the count."""
     raw = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
     return (raw >> np.uint64(11)) * 2.0**-53
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return _whole(value) or (isinstance(value, float) and math.isfinite(value))

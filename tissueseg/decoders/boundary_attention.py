@@ -6,13 +6,11 @@ rises from 0 over the first part of training. It is a buffer: a checkpoint evalu
 weights were trained with, and a run that goes on begins where it stopped.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from tissueseg.decoders.feature_gating import resized
-from tissueseg.errors import ConfigError
+from tissueseg.decoders.guides import resized
+from tissueseg.numbers import check_number
 
 _KEY = "decoder.boundary_attention"
 
@@ -39,14 +37,13 @@ class BoundaryAttention(nn.Module):
 
     def __init__(self, alpha: float = 1.0, warmup: float = 0.1) -> None:
         super().__init__()
-        if not _is_number(alpha, math.inf) or alpha == 0:
-            raise ConfigError(
-                f"{_KEY}.alpha={alpha}, wanted a finite number > 0: the gate is 1 + α·σ(b), and at "
-                "0 nothing would be raised: leave the slot out instead."
-            )
-        if not _is_number(warmup, 1.0):
-            raise ConfigError(f"{_KEY}.warmup={warmup}, wanted the share of training, 0 … 1.")
-        self.final, self.warmup = float(alpha), float(warmup)
+        self.final = check_number(
+            f"{_KEY}.alpha",
+            alpha,
+            above=0,
+            note="the gate is 1 + α·σ(b), and 0 would raise nothing",
+        )
+        self.warmup = check_number(f"{_KEY}.warmup", warmup, 0, 1, note="a share of training")
         self.register_buffer("alpha", torch.zeros((), dtype=torch.float32))
 
     def set_progress(self, done: float) -> None:
@@ -74,10 +71,3 @@ class BoundaryAttention(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows."""
         return f"alpha={self.final:g}, warmup={self.warmup:g}"
-
-
-def _is_number(value: object, highest: float) -> bool:
-    """Whether it is a finite number, 0 to `highest`."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return 0 <= value <= highest and math.isfinite(value)

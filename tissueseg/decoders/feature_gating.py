@@ -5,9 +5,9 @@ learnt by the head that it listens to.
 """
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tissueseg.errors import ConfigError
+from tissueseg.decoders.guides import resized
+from tissueseg.numbers import check_number
 
 
 class FeatureGating(nn.Module):
@@ -25,12 +25,9 @@ class FeatureGating(nn.Module):
 
     def __init__(self, floor: float = 0.0) -> None:
         super().__init__()
-        if isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 <= floor < 1:
-            raise ConfigError(
-                f"decoder.gate.floor={floor}, wanted a number from 0 to below 1; at 1 nothing "
-                "would be gated: leave the slot out instead."
-            )
-        self.floor = float(floor)
+        self.floor = check_number(
+            "decoder.gate.floor", floor, 0, below=1, note="at 1 nothing would be gated"
+        )
 
     def forward(self, skip: Tensor, foreground_logits: Tensor) -> Tensor:
         """Gate a skip.
@@ -48,11 +45,3 @@ class FeatureGating(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows."""
         return f"floor={self.floor:g}"
-
-
-def resized(logits: Tensor, like: Tensor) -> Tensor:
-    """Logits on the pixels of other features, bilinear: (B, 1, h, w) to (B, 1, H, W)."""
-    size = like.shape[-2:]
-    if logits.shape[-2:] == size:
-        return logits
-    return F.interpolate(logits, (size[0], size[1]), mode="bilinear", align_corners=False)

@@ -16,14 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tissueseg.decoders.feature_gating import resized
-from tissueseg.decoders.global_context import (
-    as_grid,
-    as_tokens,
-    attend,
-    check_count,
-    fitting_heads,
-)
+from tissueseg.decoders.attention import as_grid, as_tokens, attend, fitting_heads
+from tissueseg.decoders.guides import resized
+from tissueseg.numbers import check_whole
 
 
 class MaskedAttention(nn.Module):
@@ -45,8 +40,8 @@ class MaskedAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int = 4, cells: int = 16) -> None:
         super().__init__()
-        check_count("decoder.refine.heads", heads)
-        check_count("decoder.refine.cells", cells)
+        check_whole("decoder.refine.heads", heads, 1)
+        check_whole("decoder.refine.cells", cells, 1)
         self.heads, self.cells = fitting_heads(channels, heads), cells
         self.norm = nn.LayerNorm(channels)
         self.query = nn.Linear(channels, channels, bias=False)

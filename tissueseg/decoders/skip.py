@@ -22,9 +22,13 @@ from tissueseg.contracts import (
     head_stride,
 )
 from tissueseg.decoders import published
+from tissueseg.decoders.base import Decoder
 from tissueseg.decoders.blocks import ConvBlock, DeconvBlock
 from tissueseg.decoders.branch import Branch, Widths, join
 from tissueseg.decoders.checks import (
+    BOUNDARY,
+    GATE,
+    MASK,
     SKIPS,
     check_grid,
     check_heads,
@@ -32,20 +36,14 @@ from tissueseg.decoders.checks import (
     check_values,
     checked_stride,
 )
-from tissueseg.decoders.draws import OwnDraws
 from tissueseg.decoders.heads import Head
-
-BOUNDARY = "boundary"
-MASK = coarse("foreground", 4)
-"""The head that limits the keys of `refine`."""
-GATE = coarse("foreground", 1)
-"""The head that weighs the image's skip in `gate`."""
+from tissueseg.decoders.initialisation import OwnDraws
 
 CLIMB = (8, 4, 2)
 """Tile pixels per feature at the entry of each stage."""
 
 
-class SkipDecoder(nn.Module):
+class SkipDecoder(Decoder):
     """CellViT's decoder (Hörst et al. 2024, Fig. 2) with named heads and slots.
 
     At stride 16, width 1 and `share="branches"` every layer has the published shape and name
@@ -109,13 +107,17 @@ class SkipDecoder(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(heads, share)
-        check_values(width, skips, project, weights)
+        check_values(width, skips, dropout, project, weights)
+        slots = {
+            "context": context,
+            "boundary_attention": boundary_attention,
+            "gate": gate,
+            "refine": refine,
+        }
+        check_slots(slots, heads, skips)
         self.stride_px = checked_stride(spec)
         self.head_names = tuple(heads)
         image_skip, level_skips = SKIPS[skips]
-        check_slots(
-            heads, image_skip, boundary_attention is not None, gate is not None, refine is not None
-        )
         e1, e2, e3, e4 = [project] * LEVELS if project else spec.channels
         w = Widths.scaled(e4, width)
 

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 from tissueseg.encoders.base import Encoder
 from tissueseg.encoders.layers import seeded
 from tissueseg.errors import ConfigError, SpecMismatchError
+from tissueseg.numbers import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ class Finetune:
     lr_factor: float = 0.1  # of the decoder's learning rate
 
     def __post_init__(self) -> None:
-        _check("blocks", self.blocks, _whole(self.blocks, 0), "a number of blocks, 0 for none")
-        _check("lora", self.lora, self.lora is None or _whole(self.lora, 1), "a rank or null")
-        alpha = self.lora_alpha is None or _positive(self.lora_alpha)
-        _check("lora_alpha", self.lora_alpha, alpha, "a number above 0 or null")
-        _check("lr_factor", self.lr_factor, _positive(self.lr_factor), "a number above 0")
+        check_whole("finetune.blocks", self.blocks, 0, note="blocks, 0 for none")
+        if self.lora is not None:
+            check_whole("finetune.lora", self.lora, 1, note="a rank, or null for none")
+        if self.lora_alpha is not None:
+            check_number("finetune.lora_alpha", self.lora_alpha, above=0, note="or null")
+        check_number("finetune.lr_factor", self.lr_factor, above=0)
         if self.blocks and self.lora is not None:
             raise ConfigError(
                 f"finetune.blocks={self.blocks} and finetune.lora={self.lora} exclude each other: "
@@ -110,7 +112,7 @@ def tune(encoder: Encoder, how: Finetune, seed: int) -> None:
         seed: of the updates' first values; the global random state is left as it was.
 
     Raises:
-        ConfigError: more blocks than there are, or an encoder without blocks.
+        ConfigError: more blocks than there are, an encoder without blocks, or a rank that is not low.
     """
     if not how.active:
         return
@@ -121,7 +123,7 @@ def tune(encoder: Encoder, how: Finetune, seed: int) -> None:
                 _last(part, blocks, how.blocks).requires_grad_(True)
             else:
                 for block in blocks:
-                    _adapt(block, how.lora, how.lora_alpha)
+                    _adapt(block, how.lora, how.lora_alpha, part.spec.name)
             learning = sum(p.numel() for p in part.parameters() if p.requires_grad)
             part.tuned = f"{how.said}: {learning:,} parameters of {part.spec.name} learn"
     encoder.tuned = encoder.tuned or how.said  # a pair's parts have said it
@@ -179,23 +181,13 @@ def _last(part: Encoder, blocks: nn.ModuleList, count: int) -> nn.ModuleList:
     return blocks[len(blocks) - count :]
 
 
-def _adapt(block: nn.Module, rank: int, alpha: float | None) -> None:
+def _adapt(block: nn.Module, rank: int, alpha: float | None, encoder: str) -> None:
     for module in [*block.modules()]:
         if isinstance(layer := getattr(module, "qkv", None), nn.Linear):
+            if rank >= (width := min(layer.weight.shape)):
+                raise ConfigError(
+                    f"finetune.lora={rank} is no low rank for encoder={encoder}, whose attention "
+                    f"projections are {width} wide: choose a rank below {width}."
+                )
             update = LowRank(layer.weight, rank, alpha)
             parametrize.register_parametrization(layer, "weight", update)
-
-
-def _whole(value: object, lowest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
-
-
-def _positive(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return 0 < value < math.inf
-
-
-def _check(key: str, value: object, fits: bool, wanted: str) -> None:
-    if not fits:
-        raise ConfigError(f"finetune.{key}={value}, wanted {wanted}.")

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tissueseg.contracts import Batch, Outputs
-from tissueseg.errors import ConfigError
 from tissueseg.losses.base import HeadLoss, logits_of, mean_where, truth_of
+from tissueseg.numbers import check_number
 
 
 class BinaryCrossEntropy(HeadLoss):
@@ -27,10 +27,8 @@ class BinaryCrossEntropy(HeadLoss):
 
     def __init__(self, head: str, pos_weight: float | None = None) -> None:
         super().__init__(head)
-        if pos_weight is not None and not 0 < pos_weight < float("inf"):
-            raise ConfigError(
-                f"BinaryCrossEntropy got pos_weight={pos_weight}, wanted a number > 0 or null."
-            )
+        if pos_weight is not None:
+            check_number("BinaryCrossEntropy.pos_weight", pos_weight, above=0, note="or null")
         weight = None if pos_weight is None else torch.tensor(float(pos_weight))
         self.register_buffer("pos_weight", weight, persistent=False)  # the config holds it
 

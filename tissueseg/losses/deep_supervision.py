@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tissueseg.contracts import Batch, Outputs
-from tissueseg.losses.weights import positive
+from tissueseg.losses.weights import parts, positive
 
 
 class Part(NamedTuple):
@@ -26,24 +26,24 @@ class DeepSupervision(nn.Module):
 
     Args:
         weights: head -> w, such as boundary_stride4: 0.25; 0 leaves a head untrained.
-        losses: name -> {factor, loss}, the loss a partial that still wants its head.
+        losses: name -> {factor, loss}, the loss a partial that still wants its head; null leaves one
+            out.
 
     Raises:
         ConfigError: weights or factors that are negative or not finite, or all 0.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], losses: Mapping[str, Mapping[str, Any]]
+        self, weights: Mapping[str, float], losses: Mapping[str, Mapping[str, Any] | None]
     ) -> None:
         super().__init__()
-        parts = {name: Part(**part) for name, part in losses.items()}
+        key = "DeepSupervision.losses"
+        given = {n: Part(**part) for n, part in parts(losses, key, "factor").items()}
         self.weights = positive(weights, "DeepSupervision.weights")
-        self.factors = positive(
-            {name: part.factor for name, part in parts.items()}, "DeepSupervision.losses", "factor"
-        )
+        self.factors = positive({n: part.factor for n, part in given.items()}, key, "factor")
         self.losses = nn.ModuleDict(
             {
-                head: nn.ModuleDict({name: parts[name].loss(head=head) for name in self.factors})
+                head: nn.ModuleDict({name: given[name].loss(head=head) for name in self.factors})
                 for head in self.weights
             }
         )

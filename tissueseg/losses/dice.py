@@ -5,6 +5,7 @@ from torch import Tensor
 from tissueseg.contracts import Batch, Outputs
 from tissueseg.losses.base import HeadLoss
 from tissueseg.losses.overlap import HEADS, soft_overlap
+from tissueseg.numbers import check_number
 
 
 class Dice(HeadLoss):
@@ -18,13 +19,16 @@ class Dice(HeadLoss):
     Args:
         epsilon: pixels added to both sums.
         head: the output it reads.
+
+    Raises:
+        ConfigError: epsilon not positive; a head without probabilities.
     """
 
     learns = HEADS
 
     def __init__(self, epsilon: float = 1.0, head: str = "classes") -> None:
         super().__init__(head)
-        self.epsilon = epsilon
+        self.epsilon = check_number("Dice.epsilon", epsilon, above=0)
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Compare logits (B, C, h, w) with the truth (H, W); 0 where none is known."""

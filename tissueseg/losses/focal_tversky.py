@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from tissueseg.contracts import Batch, Outputs
-from tissueseg.errors import ConfigError
 from tissueseg.losses.base import HeadLoss
 from tissueseg.losses.overlap import HEADS, soft_overlap
+from tissueseg.numbers import check_number
 
 FLOOR = 1e-6
 """1 − TI below this counts as 0: rounding may leave it negative, and for γ < 1 its slope is infinite."""
@@ -27,7 +27,8 @@ class FocalTversky(HeadLoss):
         head: the output it reads.
 
     Raises:
-        ConfigError: gamma not positive, or alpha or beta negative; a head without probabilities.
+        ConfigError: gamma or epsilon not positive, or alpha or beta negative; a head
+            without probabilities.
     """
 
     learns = HEADS
@@ -41,12 +42,10 @@ class FocalTversky(HeadLoss):
         head: str = "classes",
     ) -> None:
         super().__init__(head)
-        if gamma <= 0 or alpha < 0 or beta < 0:
-            raise ConfigError(
-                f"FocalTversky got alpha={alpha}, beta={beta}, gamma={gamma}; "
-                "wanted alpha ≥ 0, beta ≥ 0 and gamma > 0."
-            )
-        self.alpha, self.beta, self.gamma, self.epsilon = alpha, beta, gamma, epsilon
+        self.alpha = check_number("FocalTversky.alpha", alpha, 0)
+        self.beta = check_number("FocalTversky.beta", beta, 0)
+        self.gamma = check_number("FocalTversky.gamma", gamma, above=0)
+        self.epsilon = check_number("FocalTversky.epsilon", epsilon, above=0)
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Compare logits (B, C, h, w) with the truth (H, W); 0 where none is known."""

@@ -1,7 +1,7 @@
 """Sum of named loss terms, each with its weight: the loss a run is trained with.
 
-Terms are a dict, so that an experiment adds or reweights one by name. A term of weight 0 is not
-built at all: its head then counts as untrained, which `check_composition` reports.
+Terms are a dict, so that an experiment adds or reweights one by name. A term of weight 0, or null, is
+left out: its head then counts as untrained, which `check_composition` reports.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tissueseg.contracts import Batch, Outputs, base_head
 from tissueseg.errors import ConfigError
-from tissueseg.losses.weights import positive
+from tissueseg.losses.weights import parts, positive
 
 
 class Term(NamedTuple):
@@ -40,19 +40,21 @@ class WeightedSum(nn.Module):
     0, as of a batch of which nothing is known, leaves its s alone.
 
     Args:
-        terms: name -> {weight, loss}.
+        terms: name -> {weight, loss}; null leaves one out.
         uncertainty: False: there is no parameter.
 
     Raises:
-        ConfigError: a weight that is negative or not finite, no term left, or an uncertainty that is
-            neither true nor false.
+        ConfigError: terms of another form, a weight that is negative or not finite, no term
+            left, or an uncertainty that is neither true nor false.
     """
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Any]], uncertainty: bool = False) -> None:
+    def __init__(
+        self, terms: Mapping[str, Mapping[str, Any] | None], uncertainty: bool = False
+    ) -> None:
         super().__init__()
         if not isinstance(uncertainty, bool):
             raise ConfigError(f"loss.uncertainty={uncertainty}, wanted true or false.")
-        given = {name: Term(**term) for name, term in terms.items()}
+        given = {n: Term(**term) for n, term in parts(terms, "loss.terms", "weight").items()}
         weights = {name: term.weight for name, term in given.items()}
         self.weights = positive(weights, "loss.terms", "weight")
         self.losses = nn.ModuleDict({name: given[name].loss for name in self.weights})

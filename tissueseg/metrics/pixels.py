@@ -29,7 +29,7 @@ def pixel_ids(outputs: Outputs, batch: Batch) -> PixelIds:
 
 
 def predicted_ids(outputs: Outputs) -> Tensor:
-    """(B, H, W) int64: the most likely class, else 1 where a nucleus has a probability of a half or more."""
+    """(B, H, W) int64: the most likely class, else 1 where a nucleus is at least as likely as not."""
     if "classes" in outputs:
         return outputs["classes"].argmax(1)
     return (outputs["foreground"][:, 0] >= 0).to(torch.int64)

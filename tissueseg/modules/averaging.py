@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from tissueseg.errors import ConfigError
 from tissueseg.modules.callbacks import BestDecoder
 from tissueseg.modules.segmentation import SegmentationModule
+from tissueseg.numbers import check_number
 
 _STATISTICS = ("running_mean", "running_var")
 _Batch = nn.modules.batchnorm._BatchNorm
@@ -117,9 +117,4 @@ def check_decay(decay: Any) -> float:
     Raises:
         ConfigError: not a number above 0 and below 1.
     """
-    number = isinstance(decay, int | float) and not isinstance(decay, bool)
-    if not number or not 0 < decay < 1:
-        raise ConfigError(
-            f"ema={decay}, wanted a decay above 0 and below 1, such as 0.999, or null."
-        )
-    return float(decay)
+    return check_number("ema", decay, above=0, below=1, note="a decay such as 0.999, or null")

@@ -51,7 +51,7 @@ class BestDecoder(pl.Callback):
             self._keep(trainer, pl_module, math.nan)
 
     def _keep(self, trainer: pl.Trainer, module: pl.LightningModule, score: float) -> None:
-        if not all(bool(p.isfinite().all()) for p in module.parameters()):
+        if isinstance(module, SegmentationModule) and not module.is_finite():
             return  # nothing anyone could use
         self.best_score = score if math.isfinite(score) else -math.inf
         self.best_epoch = trainer.current_epoch

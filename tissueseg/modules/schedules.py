@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import check_number, check_whole
 
 
 class Cosine(LRScheduler):
@@ -33,11 +34,9 @@ class Cosine(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, period: int, eta_min: float = 0.0, warmup: int = 0
     ) -> None:
-        _check_whole("period", period, 1)
-        _check_whole("warmup", warmup, 0)
-        number = isinstance(eta_min, int | float) and not isinstance(eta_min, bool)
-        if not number or not 0 <= eta_min < math.inf:
-            raise ConfigError(f"optim.scheduler.eta_min={eta_min}, wanted a learning rate ≥ 0.")
+        check_whole("optim.scheduler.period", period, 1, note="epochs")
+        check_whole("optim.scheduler.warmup", warmup, 0, note="epochs")
+        check_number("optim.scheduler.eta_min", eta_min, 0, note="a learning rate")
         self.period, self.eta_min, self.warmup = period, eta_min, warmup
         self._check_room()
         super().__init__(optimizer)
@@ -74,10 +73,3 @@ class WarmRestarts(Cosine):
 
     def _check_room(self) -> None:
         """Any warm-up leaves room: the cosines begin when it is over."""
-
-
-def _check_whole(key: str, value: object, lowest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-        raise ConfigError(
-            f"optim.scheduler.{key}={value}, wanted a whole number of at least {lowest} epochs."
-        )

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tissueseg.contracts import Batch, EncoderSpec, Features, Outputs
 from tissueseg.data.features import as_encoded
+from tissueseg.decoders.base import Decoder
 from tissueseg.encoders.base import Encoder
 from tissueseg.errors import FeatureOverflowError, LossNotFiniteError, SpecMismatchError
 from tissueseg.losses.weighted_sum import LossValue, WeightedSum
@@ -43,7 +44,7 @@ class SegmentationModule(pl.LightningModule):
         self,
         spec: EncoderSpec,
         encoder: Encoder | None,
-        decoder: nn.Module,
+        decoder: Decoder,
         loss: WeightedSum,
         metrics: Mapping[str, PooledConfusion],
         classes: Sequence[str],
@@ -80,12 +81,12 @@ class SegmentationModule(pl.LightningModule):
     def describe(self) -> list[str]:
         """Where the weights of encoder and decoder come from, a line each."""
         encoder = [] if self.encoder is None else self.encoder.describe()
-        return [*encoder, *self.decoder.describe()]  # pyright: ignore[reportCallIssue]
+        return [*encoder, *self.decoder.describe()]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Tell the decoder how far training is, of all that was planned."""
         planned = self.trainer.estimated_stepping_batches
-        self.decoder.set_progress(min(1.0, self.trainer.global_step / max(planned, 1)))  # pyright: ignore[reportCallIssue]
+        self.decoder.set_progress(min(1.0, self.trainer.global_step / max(planned, 1)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
@@ -112,6 +113,11 @@ class SegmentationModule(pl.LightningModule):
         ours = ("decoder.", "encoder.")
         named = self.named_parameters()
         return {n: p for n, p in named if p.requires_grad and n.startswith(ours)}
+
+    def is_finite(self) -> bool:
+        """Whether all that is kept of the module is."""
+        kept = (*self.decoder.state_dict().values(), *self.learning().values())
+        return all(bool(value.isfinite().all()) for value in kept)
 
     def _groups(self) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters())}]
@@ -183,8 +189,9 @@ class SegmentationModule(pl.LightningModule):
             return
         raise FeatureOverflowError(
             f"encoder={self.spec.name} gave features that are not finite for "
-            f"{self._place(batch, stage, finite.all(0))}: its numbers outgrow {features.levels[-1].dtype}. "
-            "Use trainer.precision=bf16-mixed or 32-true; if they do not help, look at that tile."
+            f"{self._place(batch, stage, finite.all(0))}: its numbers outgrow "
+            f"{features.levels[-1].dtype}. Use trainer.precision=bf16-mixed or 32-true; if they do not "
+            "help, look at that tile."
         )
 
     def _refuse_nan(self, loss: LossValue, outputs: Outputs, batch: Batch, stage: str) -> None:
@@ -194,10 +201,10 @@ class SegmentationModule(pl.LightningModule):
         terms = [name for name, value in loss.terms.items() if not value.isfinite()]
         finite = torch.stack([logits.flatten(1).isfinite().all(1) for logits in outputs.values()])
         raise LossNotFiniteError(
-            f"{stage}/loss is {float(loss.total)} in epoch {self.current_epoch + 1}, in its terms "
-            f"{', '.join(terms) or '(their sum)'}, at {self._place(batch, stage, finite.all(0))}: lower "
-            "optim.optimizer.lr, choose trainer.precision=32-true or look at the options of these terms. The "
-            "best decoder of the epochs before is kept."
+            f"{stage}/loss is {float(loss.total.detach())} in epoch {self.current_epoch + 1}, in its "
+            f"terms {', '.join(terms) or '(their sum)'}, at {self._place(batch, stage, finite.all(0))}: lower "
+            "optim.optimizer.lr, choose trainer.precision=32-true or look at the options of these "
+            "terms. The best decoder of the epochs before is kept."
         )
 
     def _place(self, batch: Batch, stage: str, good: Tensor) -> str:

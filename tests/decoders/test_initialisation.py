@@ -4,7 +4,7 @@ from stores import choices, compose
 
 from tissueseg.command import build
 from tissueseg.contracts import EncoderSpec
-from tissueseg.decoders.draws import OwnDraws
+from tissueseg.decoders.initialisation import OwnDraws
 
 
 def test_a_part_draws_the_same_whatever_was_drawn_before():
