@@ -137,9 +137,10 @@ def _nearest(inside: np.ndarray) -> np.ndarray:
     What lies there, carried on, is one of the things that may lie beyond an edge.
     """
     beyond, pixels = (~inside).astype(np.uint8), np.flatnonzero(inside)
-    _, owner = cv2.distanceTransformWithLabels(
+    _, owners = cv2.distanceTransformWithLabels(
         beyond, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
+    owner = owners.astype(np.intp)  # numbers of pixels inside, from 1
     found = np.zeros(len(pixels) + 1, np.intp)
     found[owner[inside]] = pixels
     return found[owner]
