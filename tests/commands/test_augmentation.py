@@ -69,7 +69,7 @@ REFUSED = {
     "a group that is a word": (["augmentation.he=blur"], "augmentation.he=blur, wanted a name"),
     "a margin": (
         ["augmentation.margin=5"],
-        "augmentation.margin=5, wanted a number 0 … 2 (a share of the tile)",
+        "margin=5, wanted a number 0 … 2 (a share of the tile)",
     ),
     "an unknown group": (["+augmentation.rgb={}"], "augmentation: "),
     "stored features": (

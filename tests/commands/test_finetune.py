@@ -98,9 +98,9 @@ def test_stored_features_do_not_follow_an_encoder_that_learns(command: Command, 
 
 
 REFUSED = {
-    "finetune.blocks=-1": "finetune.blocks=-1, wanted a whole number of at least 0 (blocks, 0 for none)",
+    "finetune.blocks=-1": "finetune.blocks=-1, wanted a whole number of at least 0",
     "finetune.blocks=5": "tiny has 4 blocks: choose at most 4",
-    "finetune.lora=half": "finetune.lora=half, wanted a whole number of at least 1 (a rank, or null for none)",
+    "finetune.lora=half": "lora=half, wanted a whole number of at least 1 (a rank, or null for none)",
     "finetune.lr_factor=0": "finetune.lr_factor=0, wanted a finite number > 0",
     "finetune={blocks:1,lora:2}": "exclude each other",
     "finetune=null": "finetune=None, wanted blocks, lora",

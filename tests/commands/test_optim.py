@@ -81,9 +81,9 @@ REFUSED = {
     "ema=slow": "ema=slow",
     "optim.scheduler.warmup=-1": "warmup=-1, wanted a whole number",
     "optim.scheduler.period=0": "period=0, wanted a whole number",
-    "optim.scheduler.eta_min=-1": "eta_min=-1, wanted a learning rate",
+    "optim.scheduler.eta_min=-1": "eta_min=-1, wanted a finite number ≥ 0 (a learning rate)",
     "optim.scheduler.T_0=4": "T_0",
-    "optim.optimizer.lr=-1": "optim.optimizer: Invalid learning rate: -1",
+    "optim.optimizer.lr=-1": "optim.optimizer.lr=-1, wanted a finite number ≥ 0",
     "optim=adam": "adamw_cosine",
 }
 

@@ -113,11 +113,11 @@ def test_a_store_that_takes_no_files_costs_one_notice(in_folder: Path, command: 
 
 REFUSED = {
     "split=stated": "column",
-    "split=quarters split.fold=3": "split.fold=3 cannot be used",
-    "split=quarters split.val=0": "split.val=0 cannot be used",
-    "split=kfold split.fold=0": "split.fold=0 cannot be used",
+    "split=quarters split.fold=3": "split.fold=3, wanted a whole number of at least 1 and at most 2",
+    "split=quarters split.val=0": "split.val=0, wanted a finite number > 0 and < 1",
+    "split=kfold split.fold=0": "split.fold=0, wanted a whole number of at least 1",
     "split=kfold split.order=random": "choose from sequential, shuffled",
-    "split=by_patient split.seed=now": "split.seed='now' cannot be used",
+    "split=by_patient split.seed=now": "split.seed=now, wanted a whole number",
     "split=by_patient split.val=0": "must be > 0",
     "split=column split.table=missing.csv": "split.table=missing.csv: no such file",
     "split=column split.table=cut.csv": "has no column split; it has tissue, fold",

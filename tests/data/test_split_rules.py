@@ -197,6 +197,7 @@ class TestByPatient:
         assert tuple(map(len, split)) == (train, val, test)
 
     @given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.floats(0.05, 0.95))
+    @example([1, 2], 0.875)
     def test_the_side_is_as_near_its_share_as_any_set_of_whole_patients(self, sizes, share):
         patients = {f"{p}_{t}": str(p) for p, size in enumerate(sizes) for t in range(size)}
         split = ByPatient(train=1 - share, val=share)(Cohort(patients))

@@ -57,6 +57,13 @@ def test_a_column_that_is_not_covered_is_refused(sides, said):
         column(*sides)(Cohort(OWN, FOLDS))
 
 
+def test_a_source_that_states_no_splits_is_said_to():
+    with pytest.raises(
+        SplitError, match=r"source states no splits of its tissues: give split\.table"
+    ):
+        column(["train"], ["val"])(Cohort(OWN, dict.fromkeys(OWN)))
+
+
 def test_a_column_may_not_part_a_patient():
     patients = {"a": "p", "b": "p", "c": "q", "d": "r"}
     with pytest.raises(SplitError, match="leaked"):

@@ -254,3 +254,12 @@ def test_a_validation_before_a_step_does_not_spoil_it(make):
 def test_more_blocks_than_there_are_are_refused(make):
     with pytest.raises(ConfigError, match=r"finetune\.blocks=5, but .*virtues has 4 blocks"):
         tune(make("virtues"), Finetune(blocks=5), 0)
+
+
+@pytest.mark.parametrize("name", ["tiny", "virtues"])
+def test_a_rank_as_wide_as_a_projection_is_refused(make, name):
+    encoder = make(name)
+    width = encoder.spec.channels[-1]
+    with pytest.raises(ConfigError, match=rf"encoder={name}.* {width} wide: choose a rank below"):
+        tune(encoder, Finetune(lora=width), 0)
+    assert encoder.tuned == ""

@@ -48,6 +48,9 @@ def test_it_reads_every_scale_that_has_a_weight():
             r"losses\.bce\.factor=x",
         ),
         ({"hv": 1}, BCE, "head=hv; choose from"),
+        (None, BCE, r"weights=null, wanted a name and a weight each"),
+        ({"boundary": 1}, None, r"losses=null, wanted a name, factor and loss a term"),
+        ({"boundary": 1}, {"bce": 3}, r"losses\.bce=3, wanted factor and loss, or null"),
     ],
 )
 def test_options_that_cannot_be_used(weights, losses, said):

@@ -34,3 +34,9 @@ def test_one_logit_scores_the_positive_class_alone(make_batch):
 def test_offsets_are_no_probabilities():
     with pytest.raises(ConfigError, match="head=hv; choose from classes, foreground, boundary"):
         Dice(head="hv")
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, float("nan"), "abc", True])
+def test_an_epsilon_that_is_not_positive_is_refused(epsilon):
+    with pytest.raises(ConfigError, match=r"Dice\.epsilon=.*, wanted a finite number > 0"):
+        Dice(epsilon)

@@ -31,7 +31,7 @@ def test_alpha_punishes_misses(make_batch):
     assert FocalTversky(0.9, 0.1)(misses, batch) != FocalTversky(0.1, 0.9)(misses, batch)
 
 
-@pytest.mark.parametrize("options", [{"gamma": 0}, {"alpha": -0.1}, {"beta": -1}])
+@pytest.mark.parametrize("options", [{"gamma": 0}, {"alpha": -0.1}, {"beta": -1}, {"epsilon": 0}])
 def test_impossible_options(options):
     with pytest.raises(ConfigError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
         FocalTversky(**options)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
@@ -120,6 +121,30 @@ def test_batches_of_which_nothing_is_known_teach_no_certainty(make_batch, random
     value.total.backward()
     assert value.total == 0
     assert all(s.grad == 0 for s in loss.log_variances.values())
+
+
+def test_a_term_that_is_null_is_left_out():
+    loss = WeightedSum({"ce": None, "dice": {"weight": 1.0, "loss": Dice()}})
+    assert list(loss.losses) == ["dice"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        (None, r"loss\.terms=null, wanted a name, weight and loss a term"),
+        ({"ce": None}, r"loss\.terms has no term of positive weight"),
+        ({"ce": 3}, r"loss\.terms\.ce=3, wanted weight and loss, or null"),
+        ({"ce": {"weight": 1.0}}, r"loss\.terms\.ce holds weight; wanted weight and loss"),
+        ({"ce": {"weight": 1.0, "loss": None}}, r"loss\.terms\.ce\.loss=null, wanted a _target_"),
+        (
+            {"ce": {"weight": 1.0, "loss": nn.Identity()}},
+            r"terms\.ce\.loss is Identity, which names",
+        ),
+    ],
+)
+def test_terms_of_another_form_are_refused(terms, said):
+    with pytest.raises(ConfigError, match=said):
+        WeightedSum(terms)
 
 
 @pytest.mark.parametrize("uncertainty", ["yes", None, 1])

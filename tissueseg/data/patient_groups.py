@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 Patient = tuple[str, ...]
 """Tissues of one patient, sorted."""
@@ -67,19 +68,45 @@ def take(groups: Sequence[Patient], tissues: float, most: int) -> list[Patient]:
         tissues: wanted.
         most: patients to take at most.
     """
-    reached: dict[int, tuple[int, int]] = {}  # tissues -> last patient taken, tissues before it
-    for number, group in enumerate(groups):
-        for before in (0, *reached):
+    first: dict[int, _Chain] = {}  # tissues -> the choice that reached them first,
+    fewest: dict[
+        int, _Chain
+    ] = {}  # and the one of fewest patients, for where the first has too many
+    for group in groups:
+        for before, chain in [(0, _NOBODY), *first.items()]:
             if before < tissues:  # more would only lead further away
-                reached.setdefault(before + len(group), (number, before))
-        if tissues in reached:
+                first.setdefault(before + len(group), chain.with_(group))
+        for before, chain in [(0, _NOBODY), *fewest.items()]:
+            longer = chain.with_(group)
+            known = fewest.get(before + len(group))
+            if before < tissues and (known is None or longer.count < known.count):
+                fewest[before + len(group)] = longer
+        if tissues in first and first[tissues].count <= most:
             break
-    total = min(reached, key=lambda found: abs(found - tissues))
-    chosen: list[Patient] = []
-    while total:
-        number, total = reached[total]
-        chosen.insert(0, groups[number])
-    return chosen[:most]
+    reached = {n: chain for n, chain in fewest.items() if chain.count <= most}
+    reached |= {n: chain for n, chain in first.items() if chain.count <= most}
+    return reached[min(reached, key=lambda found: abs(found - tissues))].patients()
+
+
+class _Chain(NamedTuple):
+    """Some patients, the last one and those before."""
+
+    count: int
+    last: Patient
+    before: _Chain | None
+
+    def with_(self, patient: Patient) -> _Chain:
+        return _Chain(self.count + 1, patient, self)
+
+    def patients(self) -> list[Patient]:
+        found, chain = [], self
+        while chain is not None and chain.count:
+            found.insert(0, chain.last)
+            chain = chain.before
+        return found
+
+
+_NOBODY = _Chain(0, (), None)
 
 
 def _grouped(patients: Mapping[str, str]) -> dict[str, Patient]:

@@ -55,6 +55,12 @@ class WeightedSum(nn.Module):
         if not isinstance(uncertainty, bool):
             raise ConfigError(f"loss.uncertainty={uncertainty}, wanted true or false.")
         given = {n: Term(**term) for n, term in parts(terms, "loss.terms", "weight").items()}
+        for name, term in given.items():
+            if not hasattr(term.loss, "heads"):
+                raise ConfigError(
+                    f"loss.terms.{name}.loss is {type(term.loss).__name__}, which names no heads that "
+                    "it reads: choose one of tissueseg.losses."
+                )
         weights = {name: term.weight for name, term in given.items()}
         self.weights = positive(weights, "loss.terms", "weight")
         self.losses = nn.ModuleDict({name: given[name].loss for name in self.weights})

@@ -202,8 +202,8 @@ class SegmentationModule(pl.LightningModule):
         finite = torch.stack([logits.flatten(1).isfinite().all(1) for logits in outputs.values()])
         raise LossNotFiniteError(
             f"{stage}/loss is {float(loss.total.detach())} in epoch {self.current_epoch + 1}, in its "
-            f"terms {', '.join(terms) or '(their sum)'}, at {self._place(batch, stage, finite.all(0))}: lower "
-            "optim.optimizer.lr, choose trainer.precision=32-true or look at the options of these "
+            f"terms {', '.join(terms) or '(their sum)'}, at {self._place(batch, stage, finite.all(0))}: "
+            "lower optim.optimizer.lr, choose trainer.precision=32-true or look at the options of these "
             "terms. The best decoder of the epochs before is kept."
         )
 
