@@ -81,7 +81,7 @@ def take(groups: Sequence[Patient], tissues: float, most: int) -> list[Patient]:
             known = fewest.get(before + len(group))
             if before < tissues and (known is None or longer.count < known.count):
                 fewest[before + len(group)] = longer
-        if tissues in first and first[tissues].count <= most:
+        if any(n == tissues and chain.count <= most for n, chain in first.items()):
             break
     reached = {n: chain for n, chain in fewest.items() if chain.count <= most}
     reached |= {n: chain for n, chain in first.items() if chain.count <= most}
