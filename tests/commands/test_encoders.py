@@ -182,7 +182,7 @@ REFUSED = {
     "no spec": (["encoder.spec=null"], "wanted the options of a spec"),
     "no marker options": (["markers=null"], "wanted table, unmatched and duplicates"),
     "no table options": (["encoder.markers=null"], "wanted the options of a marker table"),
-    "blur": (["encoder.spec.normalisation.sp_blur_sigma_px=x"], "wanted pixels, 0 for none"),
+    "blur": (["encoder.spec.normalisation.sp_blur_sigma_px=x"], "0 … 100 (pixels, 0 for none)"),
     "deviation": (["+encoder.spec.normalisation.he_std=[0,0,0]"], "wanted three numbers for RGB"),
     "no normalisation": (["encoder.spec.normalisation=null"], "has normalisation=None"),
     "precision": (["trainer.precision=bf16-true"], "32-true, bf16-mixed, 16-mixed"),

@@ -49,6 +49,7 @@ def own_store(command: Command, tmp_path: Path) -> Path:
     """A run on a store of its own, named relative to where it was started."""
     make_store(tmp_path / "own.zarr", names=None, tissues="abc")
     overrides = ("+debug=fast", "logger=csv", "store.path=own.zarr", "run_dir=own_run")
+    overrides += ("split={train: 1, val: 1, test: 1}",)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         assert command("train", *overrides).code == 0

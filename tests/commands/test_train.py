@@ -42,7 +42,7 @@ def test_a_run_leaves_what_later_commands_read(finished_run: Path) -> None:
         "confusion.npy",
         "confusion_test.npy",
         "decoder.ckpt",
-        "panels/demo_001.png",
+        "panels/demo_003.png",
     }
     assert not [name for name in left if "partial" in name]
     config = OmegaConf.load(finished_run / "config.yaml")
@@ -50,7 +50,7 @@ def test_a_run_leaves_what_later_commands_read(finished_run: Path) -> None:
     assert len(config.class_weights) == 10  # numbers, no longer a word
     environment = json.loads((finished_run / "environment.json").read_text())
     assert environment["encoder"]["random_init"] is True
-    assert environment["split"]["train"] == ["demo_000"]
+    assert environment["split"]["train"] == ["demo_000", "demo_001", "demo_002"]
     assert environment["packages"]["torch"] == torch.__version__
 
 
@@ -69,7 +69,7 @@ def test_scores_agree_with_the_counts_they_come_from(finished_run: Path) -> None
 
 def test_every_loss_term_is_in_the_history(finished_run: Path) -> None:
     row = rows(finished_run)[-1]
-    for term in ("ce", "dice", "focal_tversky", "boundary"):
+    for term in ("ce", "dice", "focal_tversky", "boundary_att"):
         assert float(row[f"train/loss/{term}"]) > 0
         assert float(row[f"val/loss/{term}"]) > 0
     history = np.load(finished_run / "history.npz")
@@ -80,7 +80,7 @@ def test_the_checkpoint_holds_the_decoder_alone(finished_run: Path) -> None:
     content = torch.load(finished_run / "decoder.ckpt", weights_only=True)
     assert content["encoder"]["name"] == "tiny"
     assert not [name for name in content["state"] if "encoder" in name]
-    with Image.open(finished_run / "panels/demo_001.png") as panel:
+    with Image.open(finished_run / "panels/demo_003.png") as panel:
         assert panel.size[0] > 3 * 128
 
 
@@ -139,7 +139,7 @@ REFUSED = {
     "class_weights=5": "per class",
     "monitor=val/dice/b_cell": "choose no epoch",
     "decoder.width=-3": "decoder.width",
-    "decoder.dropout=2": "decoder: ",
+    "decoder.dropout=2": "decoder.dropout=2, wanted",
     "decoder.heads=null": "decoder.heads",
     "decoder.heads.classes.depth=-1": "depth",
     "boundary.width_px=1.5": "boundary.width_px",
@@ -148,9 +148,9 @@ REFUSED = {
     "encoder.spec.stride_px=0": "stride_px",
     "+encoder.spec.mpp=0.25": "4 px",
     "seed=99999999999": "seed",
-    "trainer.limit_val_batches=0": "above 0",
+    "trainer.limit_val_batches=0": "> 0 (batches",
     "trainer.accelerator=abacus": "abacus",
-    "optim.optimizer.lr=fast": "optim.optimizer: ",
+    "optim.optimizer.lr=fast": "optim.optimizer.lr=fast, wanted",
     "run_dir=file/run": "no folder that can be written",
 }
 
@@ -195,7 +195,9 @@ def test_a_silent_channel_is_said_once(command: Command, tmp_path: Path) -> None
             sp = rng.poisson(50, (2, 64, 64)).astype(np.uint16)
             sp[1] *= name != "b"
             out.add(name, Tissue(labels, labels, sp=sp))
-    overrides = (f"store.path={tmp_path / 'sp.zarr'}", "modality=sp", f"run_dir={tmp_path / 'run'}")
+    split = "split={train: 1, val: 1, test: 1}"
+    where = (f"store.path={tmp_path / 'sp.zarr'}", f"run_dir={tmp_path / 'run'}")
+    overrides = (*where, "modality=sp", split)
     result = command("train", *FAST, *overrides)
     assert result.code == 0
     assert result.out.count("CD3 in 1 (b") == 1
