@@ -126,6 +126,7 @@ def test_three_heads_against_skips_recomputed_for_each(dtype, all_threads) -> No
     show(f"three heads, batch {BATCH}, {TILE_PX} px, {dtype or torch.float32}", timed(rows))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler on itself
 @pytest.mark.parametrize("share", ["trunk", "branches"])
 def test_compiled_against_not(share, all_threads) -> None:
     last = decoder(share=share).to(memory_format=torch.channels_last)
