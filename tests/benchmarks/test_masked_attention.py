@@ -1,9 +1,9 @@
-"""Masked attention on key cells against windows: time, peak memory, and a decoder's step with it.
+"""Masked attention on key cells, windows and packed pixels: time, peak memory, a decoder's step with it.
 
 `pytest -m benchmark tests/benchmarks/test_masked_attention.py -s` prints the tables; BATCH=4 before it is
 quicker. Times are processor seconds of one thread, which other programs disturb less than the clock's;
 every row is a process of its own, because peak memory is a process's. The package has the cells;
-`WindowedAttention`, the form that was not kept, is the baseline here.
+`WindowedAttention` and `PackedAttention`, which were not kept, are the baselines here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tissueseg.contracts import EncoderSpec, Features, Modality
-from tissueseg.decoders.attention import attend, fitting_heads
+from tissueseg.decoders.attention import as_grid, as_tokens, attend, fitting_heads
 from tissueseg.decoders.masked_attention import MaskedAttention, admissible
 from tissueseg.decoders.skip import SkipDecoder
 
@@ -71,9 +71,44 @@ class WindowedAttention(nn.Module):
         return cut.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
+class PackedAttention(nn.Module):
+    """Pixels attend to single pixels of the tile's foreground: at most so many, evenly spread over it.
+
+    What does not fit is not seen; with less foreground than that, places stay empty.
+    """
+
+    def __init__(self, channels: int, heads: int = 4, keys: int = 256) -> None:
+        super().__init__()
+        self.heads, self.keys = fitting_heads(channels, heads), keys
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key_value = nn.Linear(channels, 2 * channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, mask_logits: Tensor) -> Tensor:
+        """Features (B, C, H, W) under logits (B, 1, h, w) to (B, C, H, W)."""
+        tokens = self.norm(as_tokens(x))
+        place, there = self.packed(admissible(mask_logits, x).flatten(1))
+        chosen = tokens.gather(1, place[..., None].expand(-1, -1, tokens.shape[-1]))
+        key, value = self.key_value(chosen).chunk(2, dim=-1)
+        query = self.query(tokens)
+        bias = there.log().to(query.dtype)[:, None, None]
+        return x + as_grid(self.out(attend(query, key, value, self.heads, bias)), x)
+
+    def packed(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Of (B, N) pixels, 0 or 1: (B, keys) which are taken, and whether there are as many, 0 or 1."""
+        ranks = seen.cumsum(1)
+        count = ranks[:, -1:]
+        nth = torch.arange(self.keys, device=seen.device)
+        spread = torch.where(count > self.keys, (nth * count / self.keys).floor(), nth.float())
+        place = torch.searchsorted(ranks, spread + 1).clamp(max=seen.shape[1] - 1)
+        return place, (spread < count).float()
+
+
 FORMS: dict[str, Callable[..., nn.Module]] = {
     "cells": partial(MaskedAttention, CHANNELS),
     "windows": partial(WindowedAttention, CHANNELS),
+    "packed": partial(PackedAttention, CHANNELS),
 }
 
 ROWS: list[dict[str, Any]] = [
@@ -83,6 +118,8 @@ ROWS: list[dict[str, Any]] = [
     {"form": "windows", "heads": 4, "window": 8},
     {"form": "windows", "heads": 8, "window": 8},
     {"form": "windows", "heads": 4, "window": 16},
+    {"form": "packed", "heads": 4, "keys": 256},
+    {"form": "packed", "heads": 4, "keys": 1024},
 ]
 
 
