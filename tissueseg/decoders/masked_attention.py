@@ -6,11 +6,11 @@ in each square of a grid of at most 16 × 16, weighed by how many they are. That
 pixels themselves wherever they are alike within a cell, and up to 16 px a side always. Shapes never
 depend on the mask, so it compiles.
 
-Measured beside it (forward and backward, one thread, float32, 120 px, B 16, C 64, 4 heads): cells 1.64 s
-and 350 MiB, 1/145 of dense scores; 8 px windows, with 64 keys a query, 1.46 s and 574 MiB; 16 px windows
-2.45 s and 650 MiB; 256 single foreground pixels of the tile, packed, 1.63 s and 294 MiB, 1024 of them
-5.28 s. Windows see no further than their edge, and 256 pixels are few of a tile's thousands: cells see all
-of them at the same cost.
+Measured beside it (forward and backward, one thread, float32, 120 px, B 16, C 64, 4 heads): cells
+1.64 s and 350 MiB, 1/145 of dense scores; 8 px windows, with 64 keys a query, 1.46 s and 574 MiB; 16 px
+windows 2.45 s and 650 MiB; 256 single foreground pixels of the tile, packed, 1.63 s and 294 MiB, 1024 of
+them 5.28 s. Windows see no further than their edge, and 256 pixels are few of a tile's thousands: cells
+see all of them at the same cost.
 """
 
 import torch
