@@ -5,7 +5,7 @@ inference, while in training its heads see different dropout in the same skips. 
 slots; a filled slot always runs, in training and inference alike, and None is the only "off".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -136,28 +136,19 @@ class SkipDecoder(Decoder):
             self.decoder3 = path(e3, w.bottleneck)
         ends = [name for name in heads if head_stride(name) is None]
 
-        def branch(name: str) -> Branch:
-            with draws.of(f"branch {name}"):
-                built = Branch(e4, w, self.stride_px, level_skips, dropout)
-            with draws.of(f"slots of {name}"):
-                built.fill(context, refine)
-            return built
+        def branch() -> Branch:
+            return Branch(e4, w, self.stride_px, level_skips, dropout)
 
-        self.branches = nn.ModuleDict(
-            {name: branch(name) for name in (ends if share == "branches" else ("trunk",))}
-        )
+        names = ends if share == "branches" else ["trunk"]
+        self.branches = _branches(names, draws, branch, context, refine)
         self.boundary_attention = boundary_attention() if boundary_attention else None
         self.gate = gate() if gate else None
+        top = w.full * (2 if image_skip else 1)
+        entries = {n: top if n in ends else w.at(head_stride(n) or 1) for n in heads}
         defaults = {"hidden": w.full, "dropout": dropout}
-
-        def head(name: str) -> Head:
-            entry = w.at(head_stride(name) or 1) * (2 if name in ends and image_skip else 1)
-            options = defaults | dict(heads[name])
-            with draws.of(f"head {name}"):
-                return Head(entry, head_channels(name, n_classes), **options)
-
-        self.coarse_heads = nn.ModuleDict({n: head(n) for n in heads if n not in ends})
-        self.decoder0_header = nn.ModuleDict({n: head(n) for n in ends})
+        made = _heads(heads, entries, n_classes, defaults, draws)
+        self.coarse_heads = nn.ModuleDict({n: made[n] for n in heads if n not in ends})
+        self.decoder0_header = nn.ModuleDict({n: made[n] for n in ends})
         settings = {"share": share, "skips": skips, "project": project}
         self.accounting = published.load(self, weights, spec, settings) if weights else None
 
@@ -245,6 +236,40 @@ class SkipDecoder(Decoder):
         first = LEVELS - len(self.projections)
         narrow = [layer(x) for layer, x in zip(self.projections, levels[first:], strict=True)]
         return (*levels[:first], *narrow)
+
+
+def _branches(
+    names: Sequence[str],
+    draws: OwnDraws,
+    branch: Callable[[], Branch],
+    context: Callable[[int], nn.Module] | None,
+    refine: Callable[[int], nn.Module] | None,
+) -> nn.ModuleDict:
+    """A branch of each name, its slots filled."""
+    built = nn.ModuleDict()
+    for name in names:
+        with draws.of(f"branch {name}"):
+            made = branch()
+        with draws.of(f"slots of {name}"):
+            made.fill(context, refine)
+        built[name] = made
+    return built
+
+
+def _heads(
+    heads: Mapping[str, Mapping[str, Any]],
+    entries: Mapping[str, int],
+    n_classes: int,
+    defaults: Mapping[str, Any],
+    draws: OwnDraws,
+) -> dict[str, Head]:
+    """Every head, for features as wide as its entry."""
+    made = {}
+    for name, options in heads.items():
+        merged = {**defaults, **options}
+        with draws.of(f"head {name}"):
+            made[name] = Head(entries[name], head_channels(name, n_classes), **merged)
+    return made
 
 
 def _skip(path: nn.Module | None, x: Tensor) -> Tensor | None:
