@@ -132,6 +132,10 @@ def test_compiled_against_not(share, all_threads) -> None:
     last = decoder(share=share).to(memory_format=torch.channels_last)
     laid = features(BATCH, layout=torch.channels_last)
     compiled = torch.compile(last)
+    with torch.no_grad():
+        found, wanted = compiled(laid), last(laid)
+    for name, logits in wanted.items():
+        torch.testing.assert_close(found[name], logits, atol=1e-3, rtol=1e-3)
     rows = {"as it is": step(last, laid, None), "compiled": step(compiled, laid, None)}
     show(f"three heads, {share}, batch {BATCH}, float32, channels last", timed(rows))
 

@@ -6,6 +6,7 @@ slots; a filled slot always runs, in training and inference alike, and None is t
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -135,10 +136,7 @@ class SkipDecoder(Decoder):
             self.decoder2 = path(e2, w.skip1, w.quarter)
             self.decoder3 = path(e3, w.bottleneck)
         ends = [name for name in heads if head_stride(name) is None]
-
-        def branch() -> Branch:
-            return Branch(e4, w, self.stride_px, level_skips, dropout)
-
+        branch = partial(Branch, e4, w, self.stride_px, level_skips, dropout)
         names = ends if share == "branches" else ["trunk"]
         self.branches = _branches(names, draws, branch, context, refine)
         self.boundary_attention = boundary_attention() if boundary_attention else None
