@@ -55,23 +55,28 @@ def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
             raise refused[0]
     except (TissuesegError, HydraException, OmegaConfBaseException) as error:
         _print_notes(error)
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _say(f"error: {one_line(error)}")
         sys.exit(USER_ERROR)
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's words for group=null
             raise
-        print(f"error: {one_line(error)} Choose one of the group's files.", file=sys.stderr)
+        _say(f"error: {one_line(error)} Choose one of the group's files.")
         sys.exit(USER_ERROR)
     except KeyboardInterrupt as error:
         _print_notes(error)
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(INTERRUPTED)
 
 
 def _print_notes(error: BaseException) -> None:
     """What was added to an error on its way, before the line that says it."""
     for note in getattr(error, "__notes__", ()):
-        print(f"notice: {note}", file=sys.stderr)
+        _say(f"notice: {note}")
+
+
+def _say(line: str) -> None:
+    """Write a whole line at once: processes that end together share one standard error."""
+    sys.stderr.write(f"{line}\n")
 
 
 def build(config: Any, **given: Any) -> Any:
