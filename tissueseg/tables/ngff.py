@@ -15,8 +15,7 @@ The first pixel's corner is the origin of every level, so no level has a transla
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,15 +26,19 @@ from zarr.codecs import BloscCodec
 from tissueseg.store import layout
 from tissueseg.store.layout import windows
 from tissueseg.store.tissues import TissueStore, stored_attributes
+from tissueseg.tables.pyramid import (
+    LARGEST_PX,
+    Reduce,
+    area_mean,
+    every_second,
+    fill_from,
+    halved,
+    level_count,
+)
 from tissueseg.tables.targets import check_target, chosen, complete
-
-LARGEST_PX = 512
-"""Pyramids end with the first level that is no larger."""
 
 _FORMAT = "ngff"
 _LABELS = {"instances": layout.INSTANCES, "classes": layout.CLASSES}
-
-Reduce = Callable[[np.ndarray], np.ndarray]
 
 
 class _Plan(NamedTuple):
@@ -78,7 +81,7 @@ def write_ngff(store: TissueStore, tissue: str, out: str | Path, overwrite: bool
     chosen(store, [tissue])
     entry = store.entry(tissue)
     shape = (entry.height, entry.width)
-    plan = _Plan(shape, _level_count(shape), len(store.panel))
+    plan = _Plan(shape, level_count(shape, LARGEST_PX), len(store.panel))
     target = ngff_path(tissue, out)
     with complete(target, overwrite, _is_export) as folder:
         root = zarr.open_group(folder, mode="w")
@@ -93,33 +96,6 @@ def write_ngff(store: TissueStore, tissue: str, out: str | Path, overwrite: bool
         for other in others:
             shutil.copytree(folder / first / "labels", folder / other / "labels")
     return target
-
-
-def area_mean(image: np.ndarray) -> np.ndarray:
-    """Mean of 2 × 2 pixels, of what there is of them at odd edges; integers round half to even.
-
-    Args:
-        image: (H, W).
-
-    Returns:
-        (⌈H / 2⌉, ⌈W / 2⌉) of the same type.
-    """
-    height, width = image.shape
-    if height % 2 or width % 2:  # an edge seen twice weighs as much as one seen once
-        image = np.pad(image, ((0, height % 2), (0, width % 2)), mode="edge")
-    mean = np.zeros((image.shape[0] // 2, image.shape[1] // 2), np.float32)
-    for y, x in product((0, 1), (0, 1)):
-        mean += image[y::2, x::2] * np.float32(0.25)
-    return mean.astype(image.dtype) if image.dtype.kind == "f" else mean.round().astype(image.dtype)
-
-
-def every_second(labels: np.ndarray) -> np.ndarray:
-    """Every second pixel each way: a label is never mixed with another."""
-    return labels[::2, ::2]
-
-
-def _level_count(shape: tuple[int, int]) -> int:
-    return 1 + ((max(shape) - 1) // LARGEST_PX).bit_length()
 
 
 def _image_attributes(store: TissueStore, tissue: str, kind: str, levels: int) -> dict[str, Any]:
@@ -149,19 +125,10 @@ def _write_pyramid(group: zarr.Group, source: Path, plan: _Plan, reduce: Reduce)
         full[part] = np.asarray(stored[part])
     finer, shape = full, plan.shape
     for level in range(1, plan.levels):
-        shape = (-(-shape[0] // 2), -(-shape[1] // 2))
+        shape = halved(shape)
         coarser = _create(group, level, stored, shape, plan)
-        for window in windows(shape, layout.shard_px(plan.channels, shape)):
-            for channel in np.ndindex(stored.shape[:-2]):
-                _halve(finer, coarser, (channel, *window), reduce)
+        fill_from(finer, coarser, layout.shard_px(plan.channels, shape), reduce)
         finer = coarser
-
-
-def _halve(finer: zarr.Array, coarser: zarr.Array, place: tuple[Any, ...], reduce: Reduce) -> None:
-    """Fill one window of one channel from the level below."""
-    channel, y, x, height, width = place
-    twice = np.s_[2 * y : 2 * (y + height), 2 * x : 2 * (x + width)]  # zarr cuts at the edge
-    coarser[*channel, y : y + height, x : x + width] = reduce(np.asarray(finer[*channel, *twice]))
 
 
 def _create(

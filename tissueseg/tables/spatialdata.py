@@ -8,7 +8,6 @@ whose rows annotate `t_instances`. As everywhere in spatialdata, the centre of t
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,13 +17,19 @@ import numpy as np
 import zarr
 
 from tissueseg.contracts import IGNORE
-from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store import layout
 from tissueseg.store.tissues import TissueStore
 from tissueseg.tables.cells import Cells, measure_cells
+from tissueseg.tables.spatial_elements import (
+    annotating,
+    check_names,
+    is_spatialdata,
+    lazy,
+    library,
+    place,
+)
 from tissueseg.tables.targets import chosen, complete
 
-_BLOCK_PX = 1024  # of dask arrays; four chunks of the store each way
 _LABELS = {"instances": layout.INSTANCES, "classes": layout.CLASSES}
 
 
@@ -47,10 +52,10 @@ def spatial_view(store: TissueStore, tissues: Sequence[str] | None = None) -> An
         ConfigError: spatialdata is not installed, or a tissue is unknown.
         TissueDataError: a tissue has a name that spatialdata cannot hold.
     """
-    sd = _spatialdata()
+    sd = library()
     elements: dict[str, Any] = {}
     wanted = chosen(store, tissues)
-    _check_names(wanted)
+    check_names(wanted)
     for tissue in wanted:
         elements |= dict(_rasters(sd, store, tissue))
         cells = measure_cells(store, tissue)
@@ -80,9 +85,9 @@ def write_spatialdata(
         ConfigError: see `spatial_view`.
         TissueDataError: the path is taken or cannot be written, or see `spatial_view`.
     """
-    _spatialdata()
+    library()
     target = spatialdata_path(store, out)
-    with complete(target, overwrite, _is_spatialdata) as folder, warnings.catch_warnings():
+    with complete(target, overwrite, is_spatialdata) as folder, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # of its libraries to one another; nobody here can act on them
@@ -91,84 +96,41 @@ def write_spatialdata(
 
 
 def _rasters(sd: ModuleType, store: TissueStore, tissue: str) -> Iterator[tuple[str, Any]]:
-    pixel = [store.mpp or 1.0] * 2
-    place = {tissue: sd.transformations.Scale(pixel, axes=("y", "x"))}
+    where = place(sd, tissue, store.mpp)
     names = {"he": ["red", "green", "blue"], "sp": [channel.name for channel in store.panel]}
     for kind in store.images:
-        pixels = _lazy(store.path / tissue / kind)
+        pixels = lazy(_level(store.path / tissue / kind))
         yield (
             f"{tissue}_{kind}",
             sd.models.Image2DModel.parse(
-                pixels, dims=("c", "y", "x"), c_coords=names[kind], transformations=place
+                pixels, dims=("c", "y", "x"), c_coords=names[kind], transformations=where
             ),
         )
     for kind, array in _LABELS.items():
-        pixels = _lazy(store.path / tissue / array)
-        labels = sd.models.Labels2DModel.parse(pixels, dims=("y", "x"), transformations=place)
+        pixels = lazy(_level(store.path / tissue / array))
+        labels = sd.models.Labels2DModel.parse(pixels, dims=("y", "x"), transformations=where)
         yield f"{tissue}_{kind}", labels
 
 
-def _lazy(group: Path) -> Any:
-    """A dask array, read in blocks of all channels and handed on by channel."""
-    import dask.array  # pyright: ignore[reportMissingImports]  # comes with spatialdata
-
-    stored = zarr.open_array(group / "0", mode="r")
-    leading = stored.shape[:-2]
-    blocks = dask.array.from_array(stored, chunks=(*leading, _BLOCK_PX, _BLOCK_PX))
-    return blocks.rechunk(dict.fromkeys(range(len(leading)), 1))
+def _level(group: Path) -> zarr.Array:
+    return zarr.open_array(group / "0", mode="r")
 
 
 def _table(sd: ModuleType, store: TissueStore, tissue: str, cells: Cells) -> Any:
     """A row per cell; no variables, for what is measured of them is the user's choice."""
-    import anndata  # pyright: ignore[reportMissingImports]  # comes with spatialdata
-    import pandas as pd  # pyright: ignore[reportMissingImports]
+    import pandas as pd  # pyright: ignore[reportMissingImports]  # comes with spatialdata
 
-    region = f"{tissue}_instances"
     names = [c.name for c in store.classes[1:]]
     codes = np.where(cells.classes == IGNORE, -1, cells.classes - 1)  # -1: not known
     unit = "px" if store.mpp is None else "um2"
     pixel = store.mpp or 1.0
     rows = pd.DataFrame(
         {
-            "instance_id": cells.ids,
-            "region": pd.Categorical([region] * cells.ids.size),
             "class": pd.Categorical.from_codes(codes, names),
             f"area_{unit}": cells.area_px * pixel**2,
         },
-        index=[f"{tissue}_{i}" for i in cells.ids],
+        index=pd.Index([f"{tissue}_{i}" for i in cells.ids]),
     )
     centre = (cells.centroid_px[:, ::-1] + 0.5) * pixel  # x and y, as scverse has it
-    table = anndata.AnnData(obs=rows, obsm={"spatial": centre})
-    table.uns["class_colors"] = [c.color for c in store.classes[1:]]
-    return sd.models.TableModel.parse(
-        table, region=region, region_key="region", instance_key="instance_id"
-    )
-
-
-def _check_names(tissues: Sequence[str]) -> None:
-    """Spatialdata's rules, said before anything is counted."""
-    spelt = Counter(tissue.casefold() for tissue in tissues)
-    for tissue in tissues:
-        plain = all(letter.isalnum() or letter in "_-." for letter in tissue)
-        if not plain or spelt[tissue.casefold()] > 1:
-            raise TissueDataError(
-                f"tissue {tissue!r}: spatialdata takes names of letters, digits, '_', '-' and '.' that "
-                "differ in more than their case: leave it out, or prepare it under another name."
-            )
-
-
-def _spatialdata() -> ModuleType:
-    try:
-        import spatialdata  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConfigError(
-            f"SpatialData needs its library ({error}): pip install 'tissueseg[spatial]'."
-        ) from error
-    return spatialdata
-
-
-def _is_spatialdata(path: Path) -> bool:
-    try:
-        return "spatialdata_attrs" in zarr.open_group(path, mode="r").attrs
-    except (OSError, ValueError, KeyError):
-        return False
+    colors = {"class_colors": [c.color for c in store.classes[1:]]}
+    return annotating(sd, f"{tissue}_instances", cells.ids, rows, centre, uns=colors)
