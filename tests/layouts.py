@@ -26,7 +26,7 @@ CHANNELS = ("DNA1", "CD3", "CD8", "EMPTY")
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    import pyarrow as pa  # optional: only the spora layout needs it
+    import pyarrow as pa  # takes a moment, and few tests need it
     from pyarrow import parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)

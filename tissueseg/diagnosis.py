@@ -20,6 +20,7 @@ from rich.console import Console
 from tissueseg.command import build, one_line
 from tissueseg.errors import TissuesegError
 from tissueseg.options import encoder_nodes
+from tissueseg.store.notices import name_some
 
 if TYPE_CHECKING:
     from tissueseg.contracts import EncoderSpec
@@ -174,6 +175,8 @@ def _open_store(found: Diagnosis, config: DictConfig, console: Console) -> Tissu
         f"{store.address}: {len(entries)} tissues, {megapixels:.1f} megapixels at {scale}, {images}, "
         f"{classes} classes",
     )
+    if bare := store.unlabelled:
+        found.say("store", f"no labels: {name_some(bare)}", "notice")
     return store
 
 
@@ -195,8 +198,10 @@ def _check_panel(found: Diagnosis, config: DictConfig, store: TissueStore) -> bo
 
 def _check_split(found: Diagnosis, config: DictConfig, store: TissueStore) -> Split:
     from tissueseg import assembly
+    from tissueseg.data.splits import require_labels
 
     split = assembly.open_split(config, store)
+    require_labels(store, split)
     found.say("split", ", ".join(f"{len(t)} {side}" for side, t in split._asdict().items()))
     return split
 

@@ -38,7 +38,8 @@ def prepare(config: DictConfig) -> None:
     changes = gather({t: store.attributes(t)["notices"] for t in store.tissues})
     for notice in (*source.notices, *changes):
         console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
-    console.print(store_table(store), class_share_table(store))
+    labelled = len(store.unlabelled) < len(store.tissues)
+    console.print(store_table(store), *([class_share_table(store)] if labelled else ()))
     print(f"wrote {len(store.tissues)} tissues to {config.out}", flush=True)
     if config.check:
         report_check(store, console, tracked)

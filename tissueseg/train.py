@@ -60,6 +60,7 @@ def _open(config: DictConfig, console: Console) -> Run:
 
     from tissueseg import assembly, preflight
     from tissueseg.contracts import check_tiles
+    from tissueseg.data.splits import require_labels
     from tissueseg.features import embed_command, open_features
     from tissueseg.modules.checkpoint import run_name
     from tissueseg.modules.tracking import check_mode, open_tracking
@@ -79,6 +80,7 @@ def _open(config: DictConfig, console: Console) -> Run:
     store.require(modality)
     check_tiles(spec, config.data.tile_px, store.mpp)
     split = assembly.open_split(config, store)
+    require_labels(store, split)
     features = open_features(config, store, split, command=embed_command())
     check_tiles(features.spec, config.data.tile_px, store.mpp)  # its weights may have another patch
     data = assembly.open_data(config, store, split, features)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from tissueseg.errors import ConfigError, SplitError
 from tissueseg.numbers import is_number
 from tissueseg.store.named_splits import is_split_name
+from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
 
 
@@ -113,6 +114,21 @@ def check_split(
                     f"{side!r}: the scores would be leaked. Keep a patient's tissues together."
                 )
     return split
+
+
+def require_labels(store: TissueStore, split: Split) -> None:
+    """Refuse a split with tissues that nobody labelled: they can neither teach nor be scored.
+
+    Raises:
+        SplitError: naming the first, and what to do.
+    """
+    bare = set(store.unlabelled)
+    for side, tissues in split._asdict().items():
+        if found := [tissue for tissue in tissues if tissue in bare]:
+            raise SplitError(
+                f"split: side {side!r} holds {name_some(found)} of {store.address} without labels: leave "
+                "them out (split=column split.leave_out=[…]), prepare them with masks, or only predict."
+            )
 
 
 def counted(patients: Mapping[str, str]) -> str:

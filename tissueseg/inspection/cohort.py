@@ -109,6 +109,9 @@ def _patients(store: TissueStore) -> Iterator[Finding]:
 
 def _classes(store: TissueStore, masks: Mapping[str, MaskFacts]) -> Iterator[Finding]:
     """Classes that no cell has, and those that cannot be both learnt and tested."""
+    masks = {tissue: facts for tissue, facts in masks.items() if store.labelled(tissue)}
+    if not masks:
+        return
     holders: dict[int, set[str]] = {c.id: set() for c in store.classes if c.id}
     for tissue, facts in masks.items():
         for kind, count in enumerate(facts.per_class):

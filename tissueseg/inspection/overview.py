@@ -25,6 +25,7 @@ from tissueseg.inspection.registration import (
     registration_oddities,
 )
 from tissueseg.inspection.thumbnails import Thumbnail
+from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
 
 
@@ -88,10 +89,17 @@ def judge(store: TissueStore, tissues: Mapping[str, TissueFacts]) -> Inspection:
     """
     masks = {tissue: found.masks for tissue, found in tissues.items()}
     oddities = (odd for tissue, found in tissues.items() for odd in _odd(store, tissue, found))
-    findings = (*cohort_findings(store, masks), *channel_findings(store), *group(oddities))
+    labels = _without_labels(store)
+    findings = (*labels, *cohort_findings(store, masks), *channel_findings(store), *group(oddities))
     ranked = sorted(findings, key=lambda finding: finding.level != "warning")
     warnings = Counter(t for f in findings if f.level == "warning" for t in f.tissues)
     return Inspection(tissues, tuple(ranked), warnings)
+
+
+def _without_labels(store: TissueStore) -> Iterator[Finding]:
+    if bare := store.unlabelled:
+        says = f"no labels in {name_some(bare)}: to predict on, not to train on or to score"
+        yield Finding("notice", "masks", bare, says)
 
 
 def _odd(store: TissueStore, tissue: str, facts: TissueFacts) -> Iterator[Oddity]:
@@ -107,5 +115,6 @@ def _odd(store: TissueStore, tissue: str, facts: TissueFacts) -> Iterator[Oddity
         )
     if facts.brightfield is not None:
         yield from brightfield_oddities(tissue, facts.brightfield)
-    yield from cell_oddities(tissue, facts.masks, store.mpp)
+    if store.labelled(tissue):
+        yield from cell_oddities(tissue, facts.masks, store.mpp)
     yield from registration_oddities(store, tissue, facts.registration)

@@ -24,8 +24,11 @@ def _row(store: TissueStore, tissue: str, facts: TissueFacts, warnings: int) -> 
     entry, masks, unit = store.entry(tissue), facts.masks, store.mpp or 1.0
     across = round(unit * diameter(masks.median_px), 2) if masks.instances else None
     images, against = facts.registration.images, facts.registration.masks
+    labelled = store.labelled(tissue)
     counts = {
-        f"cells_{c.name}": n for c, n in zip(store.classes, masks.per_class, strict=True) if c.id
+        f"cells_{c.name}": n if labelled else None
+        for c, n in zip(store.classes, masks.per_class, strict=True)
+        if c.id
     }
     return {
         "tissue": tissue,
@@ -34,15 +37,15 @@ def _row(store: TissueStore, tissue: str, facts: TissueFacts, warnings: int) -> 
         "height_px": entry.height,
         "width_px": entry.width,
         "unit": "px" if store.mpp is None else "µm",
-        "cells": masks.instances,
-        "classes": sum(count > 0 for count in counts.values()),
+        "cells": masks.instances if labelled else None,
+        "classes": sum(bool(count) for count in counts.values()) if labelled else None,
         "median_diameter": across,
         **_shift("he_sp", images),
         **_shift("mask", against),
         "mask_reference": facts.registration.reference,
         "warnings": warnings,
         **counts,
-        "cells_unknown": masks.unknown,
+        "cells_unknown": masks.unknown if labelled else None,
     }
 
 

@@ -148,7 +148,8 @@ def _row(
         fields.append(_with_bar(picture, store.mpp, picture.shape[1] / field.width))
     patient = "" if entry.patient == entry.name else f", patient {entry.patient}"
     split = f", {entry.split}" if entry.split else ""
-    size = f"{entry.height} x {entry.width} px, {masks.instances} cells"  # the font has no ×, no µ
+    cells = f"{masks.instances} cells" if store.labelled(pixels.tissue) else "no labels"
+    size = f"{entry.height} x {entry.width} px, {cells}"  # the font has no ×, no µ
     return _Row(f"{entry.name}{patient}{split}: {size}", [*wholes, *fields])
 
 

@@ -29,20 +29,24 @@ def store_table(store: TissueStore) -> Table:
     scale = "an unknown scale" if store.mpp is None else f"{store.mpp:g} µm/px"
     table.add_row("height × width", f"{height_width} px at {scale}")
     table.add_row("images", ", ".join({"he": "H&E", "sp": "SP"}[kind] for kind in store.images))
+    if bare := store.unlabelled:
+        labelled = len(entries) - len(bare)
+        table.add_row("labels", f"of {labelled} tissues" if labelled else "none")
     if store.panel:
         table.add_row("channels (* nuclear)", escape(", ".join(channels)))
     return table
 
 
 def class_share_table(store: TissueStore) -> Table:
-    """Share of pixels and number of instances of every class."""
-    pixels = store.class_pixels(store.tissues)
-    counted = np.array([store.attributes(t)["instances_per_class"] for t in store.tissues])
-    instances = counted.sum(axis=0)
-    total = sum(store.entry(t).height * store.entry(t).width for t in store.tissues)
+    """Share of pixels and number of instances of every class, in the tissues that have labels."""
+    labelled = [tissue for tissue in store.tissues if store.labelled(tissue)]
+    pixels = store.class_pixels(labelled)
+    counted = [store.attributes(t)["instances_per_class"] for t in labelled]
+    instances = np.array(counted).reshape(-1, len(store.classes) + 1).sum(axis=0)
+    total = max(1, sum(store.entry(t).height * store.entry(t).width for t in labelled))
     table = Table("id", "class", "pixels", "instances")
     rows = [(c.id, c.name, pixels[c.id], instances[c.id]) for c in store.classes]
-    if ignored := total - pixels.sum():
+    if labelled and (ignored := total - pixels.sum()):
         rows.append((IGNORE, "unknown or ignored", ignored, instances[-1]))
     for index, name, covered, found in rows:
         table.add_row(
@@ -92,13 +96,17 @@ def _columns(rows: list[Row], unit: str) -> dict[str, list[str]]:
     """Titles and cells of the columns of figures."""
     return {
         "size\npx": [f"{row['height_px']}×{row['width_px']}" for row in rows],
-        "\ncells": [str(row["cells"]) for row in rows],
-        "\nclasses": [str(row["classes"]) for row in rows],
+        "\ncells": [_count(row["cells"]) for row in rows],
+        "\nclasses": [_count(row["classes"]) for row in rows],
         f"median\n{unit}": [_number(row["median_diameter"]) for row in rows],
         f"H&E–SP\n{unit}": [_number(row["he_sp_shift"]) for row in rows],
         f"masks\n{unit}": [_number(row["mask_shift"]) for row in rows],
         "warn-\nings": [str(row["warnings"] or "") for row in rows],
     }
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -65,9 +65,12 @@ def check_planes(
     if planes.sp is not None:
         _check_sp(name, planes.sp, panel)
     _check_sizes(name, planes)
-    _check_masks(name, planes)
-    _check_class_ids(name, planes.classes, len(classes))
-    _check_typed(name, planes)
+    if planes.instances is None and planes.classes is None:
+        return  # a tissue without labels
+    instances, kinds = _both_masks(name, planes)
+    _check_masks(name, instances, kinds)
+    _check_class_ids(name, kinds, len(classes))
+    _check_typed(name, instances, kinds)
 
 
 def _check_he(name: str, he: np.ndarray) -> None:
@@ -104,17 +107,27 @@ def _check_sp(name: str, sp: np.ndarray, panel: Sequence[Channel]) -> None:
 
 def _check_sizes(name: str, planes: Planes | Tissue) -> None:
     """Refuse planes that do not lie on each other, pixel by pixel."""
-    parts = {"the H&E image": planes.he, "the SP image": planes.sp}
-    sizes = {what: plane.shape[-2:] for what, plane in parts.items() if plane is not None}
-    sizes |= {"the instance mask": planes.instances.shape, "the class mask": planes.classes.shape}
+    images = {"the H&E image": planes.he, "the SP image": planes.sp}
+    masks = {"the instance mask": planes.instances, "the class mask": planes.classes}
+    sizes = {what: plane.shape[-2:] for what, plane in images.items() if plane is not None}
+    sizes |= {what: plane.shape for what, plane in masks.items() if plane is not None}
     check_sizes(f"tissue {name}", sizes)
 
 
-def _check_masks(name: str, planes: Planes) -> None:
-    for what, plane in (("instance mask", planes.instances), ("class mask", planes.classes)):
+def _both_masks(name: str, planes: Planes) -> tuple[np.ndarray, np.ndarray]:
+    if planes.instances is None or planes.classes is None:
+        there, lacking = ("instance", "class") if planes.classes is None else ("class", "instance")
+        raise TissueDataError(
+            f"tissue {name} has {there} masks, but no {lacking} masks: give both, or neither."
+        )
+    return planes.instances, planes.classes
+
+
+def _check_masks(name: str, instances: np.ndarray, classes: np.ndarray) -> None:
+    for what, plane in (("instance mask", instances), ("class mask", classes)):
         if plane.dtype.kind not in "iub":
             raise TissueDataError(f"tissue {name}: {what} has type {plane.dtype}, wanted integers.")
-    low, high = planes.instances.min(initial=0), planes.instances.max(initial=0)
+    low, high = instances.min(initial=0), instances.max(initial=0)
     if low < 0 or high > HIGHEST_ID:
         raise TissueDataError(
             f"tissue {name}: instance ids are {low} … {high}, wanted 0 (background) to {HIGHEST_ID}: "
@@ -132,8 +145,8 @@ def _check_class_ids(name: str, classes: np.ndarray, n_classes: int) -> None:
         )
 
 
-def _check_typed(name: str, planes: Planes) -> None:
-    untyped = np.unique(planes.instances[(planes.instances > 0) & (planes.classes == 0)])
+def _check_typed(name: str, instances: np.ndarray, classes: np.ndarray) -> None:
+    untyped = np.unique(instances[(instances > 0) & (classes == 0)])
     if untyped.size:
         raise untyped_error(f"tissue {name}", untyped)
 

@@ -15,7 +15,8 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from tissueseg.contracts import Channel, TissueClass
+from tissueseg.contracts import IGNORE, Channel, TissueClass
+from tissueseg.errors import TissueDataError
 from tissueseg.store import layout
 from tissueseg.store.checks import check_planes
 from tissueseg.store.counting import ChunkDigest, InstanceCounts
@@ -24,6 +25,11 @@ from tissueseg.store.statistics import IntensityCounts
 
 _ARRAYS = {"he": "he", "sp": "sp", "instances": layout.INSTANCES, "classes": layout.CLASSES}
 _RGB = ("red", "green", "blue")
+_NO_LABELS = (
+    ("instances", np.zeros((1, 1), np.int32), 0),
+    ("classes", np.zeros((1, 1), np.uint8), IGNORE),
+)
+"""Kind, type and fill value of masks where there are none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class StoreHeader:
 def ingest(group: zarr.Group, name: str, tissue: LazyTissue, header: StoreHeader) -> dict[str, Any]:
     """Write a tissue's images and masks.
 
+    Masks of a tissue without labels are there too, but hold no chunk: readers see no instance, and
+    ignored pixels.
+
     Returns:
         Its attributes: digests, class counts, channel statistics, notices.
 
@@ -53,12 +62,14 @@ def ingest(group: zarr.Group, name: str, tissue: LazyTissue, header: StoreHeader
         for window, planes in _read_ahead(tissue, layout.windows(tissue.shape, shard)):
             check_planes(name, planes, header.classes, header.panel)
             planes = _as_stored(planes)
+            arrays.check_labels(name, planes)
             if counted:
                 counted.result()
             counted = counter.submit(counts.add, window, planes)
             arrays.write(window, planes)
         if counted:
             counted.result()
+    arrays.complete_labels()
     statistics = counts.statistics(arrays, tissue.clips)
     _describe(group, header, statistics)
     return counts.attributes(len(header.classes)) | {
@@ -82,6 +93,8 @@ def _read_ahead(tissue: LazyTissue, places: Iterator[Window]) -> Iterator[tuple[
 
 def _as_stored(planes: Planes) -> Planes:
     instances, classes = planes.instances, planes.classes
+    if instances is None or classes is None:
+        return planes
     return planes._replace(
         instances=instances.astype(np.int32, copy=False),
         classes=classes.astype(np.uint8, copy=False),
@@ -99,6 +112,20 @@ class _Arrays:
         self._group, self.shape, self.shard = group, shape, shard
         self._arrays: dict[str, zarr.Array] = {}
 
+    def check_labels(self, name: str, planes: Planes) -> None:
+        """Refuse windows of which some have labels and some have none."""
+        if self._arrays and ("instances" in self._arrays) != (planes.instances is not None):
+            raise TissueDataError(
+                f"tissue {name}: some windows have labels and others have none, wanted all or none: "
+                "mend its source."
+            )
+
+    def complete_labels(self) -> None:
+        """Make the masks that no window brought; what Zarr fills in is not written."""
+        for kind, plane, fill in _NO_LABELS:
+            if kind not in self._arrays:
+                self._arrays[kind] = self._create(kind, plane, fill)
+
     def write(self, window: Window, planes: Planes) -> None:
         """Store a window."""
         y, x, height, width = window
@@ -112,7 +139,7 @@ class _Arrays:
         for y, x, height, width in layout.windows(self.shape, self.shard):
             yield np.asarray(self._arrays[kind][..., y : y + height, x : x + width])
 
-    def _create(self, kind: str, plane: np.ndarray) -> zarr.Array:
+    def _create(self, kind: str, plane: np.ndarray, fill: int = 0) -> zarr.Array:
         leading = plane.shape[:-2]
         return self._group.require_group(_ARRAYS[kind]).create_array(
             "0",
@@ -120,6 +147,7 @@ class _Arrays:
             dtype=plane.dtype,
             chunks=(*leading, layout.CHUNK_PX, layout.CHUNK_PX),
             shards=(*leading, *self.shard),
+            fill_value=fill,
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
             dimension_names=("c", "y", "x")[-plane.ndim :],
         )
@@ -141,8 +169,9 @@ class _Counts:
             if kind not in self._digests:
                 self._digests[kind] = ChunkDigest(plane, self._shape)
             self._digests[kind].add(window, plane)
-        self._class_pixels += np.bincount(planes.classes.ravel(), minlength=256)
-        self._instances.add(planes.instances, planes.classes)
+        if planes.instances is not None and planes.classes is not None:
+            self._class_pixels += np.bincount(planes.classes.ravel(), minlength=256)
+            self._instances.add(planes.instances, planes.classes)
         if planes.sp is not None:
             if self._intensities is None:
                 self._intensities = IntensityCounts(len(planes.sp), planes.sp.dtype)

@@ -3,6 +3,9 @@
 One group per tissue holds an image group per modality (`he`, `sp`) and a `labels` group with
 `instances` and `classes`. Each of these is a one-level OME-NGFF multiscale image, so `ome-zarr` and
 napari open it as it is; what NGFF has no word for stands under the attribute `tissueseg`.
+
+A tissue without labels has label images too, of which no chunk is written: they read 0 and IGNORE, so
+that no reader needs to know. The store's index says which tissues these are.
 """
 
 from __future__ import annotations

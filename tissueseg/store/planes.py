@@ -24,10 +24,13 @@ class Window(NamedTuple):
 
 
 class Planes(NamedTuple):
-    """The pixels of one window, each plane (…, height, width)."""
+    """The pixels of one window, each plane (…, height, width).
 
-    instances: np.ndarray  # integer, 0 background
-    classes: np.ndarray  # integer class ids, IGNORE where unclear
+    A tissue without labels has neither instances nor classes, in any of its windows.
+    """
+
+    instances: np.ndarray | None = None  # integer, 0 background
+    classes: np.ndarray | None = None  # integer class ids, IGNORE where unclear
     he: np.ndarray | None = None  # (3, H, W) uint8
     sp: np.ndarray | None = None  # (C, H, W) uint8, uint16 or float32 intensities, ≥ 0
 
@@ -75,10 +78,10 @@ class LazyTissue(Protocol):
 
 
 class Tissue(NamedTuple):
-    """A co-registered source region in memory."""
+    """A co-registered source region in memory; one without labels has neither of the masks."""
 
-    instances: np.ndarray  # (H, W) integer, 0 background
-    classes: np.ndarray  # (H, W) integer class ids, IGNORE where unclear
+    instances: np.ndarray | None = None  # (H, W) integer, 0 background
+    classes: np.ndarray | None = None  # (H, W) integer class ids, IGNORE where unclear
     he: np.ndarray | None = None  # (3, H, W) uint8
     sp: np.ndarray | None = None  # (C, H, W) uint8, uint16 or float32 intensities, ≥ 0
     patient: str | None = None
@@ -89,7 +92,7 @@ class Tissue(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width, px."""
-        height, width = self.instances.shape
+        height, width = next(plane.shape[-2:] for plane in self[:4] if plane is not None)
         return height, width
 
     @property
@@ -101,8 +104,7 @@ class Tissue(NamedTuple):
         """Pixels of a window."""
         y, x, height, width = window
         part = (..., slice(y, y + height), slice(x, x + width))
-        cut = (None if plane is None else plane[part] for plane in self[:4])
-        return Planes(*cut)  # pyright: ignore[reportArgumentType]  # masks are never None
+        return Planes(*(None if plane is None else plane[part] for plane in self[:4]))
 
 
 def whole(shape: tuple[int, int]) -> Window:

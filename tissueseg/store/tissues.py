@@ -51,6 +51,7 @@ class TissueEntry(NamedTuple):
     width: int
     digest: str  # sha256 of images and labels
     split: str | None = None  # the split or fold its source puts it in
+    labelled: bool = True  # False: no instance and no class of it is known
 
 
 class ArrayType(NamedTuple):
@@ -118,6 +119,15 @@ class TissueStore:
     def entry(self, tissue: str) -> TissueEntry:
         """Index entry of one tissue."""
         return self._entries[tissue]
+
+    def labelled(self, tissue: str) -> bool:
+        """Whether anybody labelled it; else its instances read 0 and its classes IGNORE."""
+        return self.entry(tissue).labelled
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """Names of the tissues without labels."""
+        return tuple(tissue for tissue in self.tissues if not self.labelled(tissue))
 
     def require(self, modality: Modality) -> None:
         """Refuse a modality whose images the store does not hold."""

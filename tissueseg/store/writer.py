@@ -102,7 +102,7 @@ class TissueWriter:
             entry = self._entry(name, tissue, attributes["digests"])
             if stamps:
                 stamps.check(name)
-                self._workplace.finish(name, {"stamp": stamps.of(name), "entry": list(entry)})
+                self._workplace.finish(name, {"stamp": stamps.of(name), "entry": _listed(entry)})
             self._entries.append(entry)
         except OSError as error:
             if isinstance(error, TissuesegError):
@@ -132,8 +132,9 @@ class TissueWriter:
 
     def _entry(self, name: str, tissue: LazyTissue, digests: dict[str, str]) -> TissueEntry:
         height, width = tissue.shape
+        labelled = "instances" in digests
         return TissueEntry(
-            name, tissue.patient or name, height, width, _digest(digests), tissue.split
+            name, tissue.patient or name, height, width, _digest(digests), tissue.split, labelled
         )
 
     def _check_target(self) -> None:
@@ -196,9 +197,14 @@ class TissueWriter:
             "panel": [asdict(c) for c in self.header.panel],
             "images": list(self.header.images),
             "moments": self.header.moments,
-            "tissues": [list(entry) for entry in self._entries],
+            "tissues": [_listed(entry) for entry in self._entries],
         }
         self._workplace.publish()
+
+
+def _listed(entry: TissueEntry) -> list[Any]:
+    """As it stands in the index: of tissues with labels nothing is said that earlier stores did not."""
+    return list(entry[:-1] if entry.labelled else entry)
 
 
 def _plain_moments(

@@ -89,7 +89,6 @@ def test_broken_tables_are_refused_with_their_line(
 
 
 def test_parquet_tables_come_whole_or_in_parts(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     path = tmp_path / "a.parquet"
     count = 150_000
     write_parquet(path, {"id": np.arange(count), "name": ["x"] * count, "flag": [None] * count})

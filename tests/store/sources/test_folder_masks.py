@@ -191,7 +191,6 @@ def test_types_are_painted(delimiter: str, image_folder: Any) -> None:
 
 
 def test_types_may_be_a_parquet_table(image_folder: Any) -> None:
-    pytest.importorskip("pyarrow")
     describe_types(image_folder, "")
     masks = {"instances": "{id}.instances.npz"}
     types = {"file": "{id}.parquet", "id": "cell", "type": "kind"}

@@ -65,8 +65,8 @@ SLIDE_TABLES: dict[tuple[str, ...], str] = {
     ("id,he,labels", "a,a.he.ome.tif,a.he.ome.tif"): "a.he.ome.tif is given for two things",
     ("id,he,lables", "a,a.he.ome.tif,a.labels.ome.tif"): "a column 'lables': did you mean labels?",
     ("name,he,labels", "a,a.he.ome.tif,a.labels.ome.tif"): "has no column id",
-    ("id,labels", "a,a.labels.ome.tif"): "wanted labels, and he, sp or both",
-    ("id,he", "a,a.he.ome.tif"): "wanted labels, and he, sp or both",
+    ("id,labels", "a,a.labels.ome.tif"): "wanted he, sp or both, and labels",
+    ("id,he,cells", "a,a.he.ome.tif,a.csv"): "but no masks that show where these cells lie",
     ("id,he,labels",): "names no slide",
     ("id,he,labels", *["a,a.he.ome.tif,a.labels.ome.tif"] * 2): "names slide 'a' twice",
 }
@@ -89,7 +89,11 @@ def test_files_are_named_once(folder: SlideFolder) -> None:
 DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"region": {}}, "unknown key 'region': did you mean regions?"),
     "no image": ({"images": {}}, "give he, sp or both, or a table as `slides`"),
-    "no masks": ({"masks": None}, "masks is missing"),
+    "no masks": ({"masks": {}}, "masks.instances is missing"),
+    "cells counted without masks": (
+        {"masks": None, "regions": {"size_px": 64, "min_cells": 2}},
+        "no masks say where cells lie",
+    ),
     "jpeg": ({"images": {"he": "{id}.jpg"}}, "images.he is '{id}.jpg', wanted .tif, .tiff, .svs"),
     "class image": (
         {"masks": {"instances": "{id}.tif", "classes": "{id}.c.tif"}},

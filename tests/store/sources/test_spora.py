@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import builtins
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from layouts import CHANNELS, SIZE, Spora, spora_refusal, write_parquet
 
 from tissueseg.contracts import IGNORE, Channel
-from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.errors import TissueDataError
 from tissueseg.store.notices import gather
 from tissueseg.store.planes import Window, whole
 from tissueseg.store.sources.spora import SporaSource
 from tissueseg.store.sources.spora_tables import STATISTICS
-
-pytest.importorskip("pyarrow")
 
 WINDOW = Window(5, 3, 30, 40)
 CLASSES = ["background", {"name": "tumor"}, {"name": "immune", "types": ["CD4"]}]
@@ -269,21 +265,6 @@ def test_doubles_become_floats_and_that_is_said(spora: Spora) -> None:
     assert sp is not None
     assert sp.dtype == np.float32
     assert tissue.notices == {"SP intensities converted from float64 to float32": 1}
-
-
-def test_without_pyarrow_one_line_says_what_to_install(
-    spora: Spora, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return load(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"pip install 'tissueseg\[spora\]'"):
-        SporaSource(spora.path)
 
 
 @pytest.mark.real

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from layouts import CHANNELS, Spora, spora_refusal, write_parquet
 
-pytest.importorskip("pyarrow")
-
 
 @pytest.fixture
 def spora(tmp_path: Path) -> Spora:

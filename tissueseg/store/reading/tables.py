@@ -1,6 +1,6 @@
 """Tables as columns, from csv, tsv and Parquet; what is wrong is said with file, column and line.
 
-Parquet needs pyarrow, which only some labs' data ask for: it is imported when such a file is opened.
+Only some labs' data are Parquet, so pyarrow is imported when such a file is opened: it takes a moment.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tissueseg.errors import ConfigError, TissueDataError
+from tissueseg.errors import TissueDataError
 
 INDEX = "__index_level_0__"
 """Column under which pandas saves an index that has no name."""
@@ -119,7 +119,7 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[T
         else:
             yield from _read_text(path, columns)
     except (OSError, ValueError, csv.Error) as error:
-        if isinstance(error, TissueDataError | ConfigError):
+        if isinstance(error, TissueDataError):
             raise
         reason = " ".join(str(error).split())[:160]
         raise TissueDataError(f"{path} cannot be read as a table: {reason}.") from error
@@ -175,13 +175,8 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Table]:
 
 
 def _parquet() -> Any:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ConfigError(
-            "reading Parquet tables needs pyarrow, which is not installed: "
-            "pip install 'tissueseg[spora]'."
-        ) from error
+    from pyarrow import parquet
+
     return parquet
 
 

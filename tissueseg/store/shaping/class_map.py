@@ -81,8 +81,8 @@ class MappedTissue:
         """Pixels of a window."""
         planes = self._inner.read(window)
         instances, old = planes.instances, planes.classes
-        if old.dtype.kind not in "iub":
-            return planes  # the store's check names it
+        if instances is None or old is None or old.dtype.kind not in "iub":
+            return planes  # no labels, or the store's check names what is wrong with them
         dropped = np.zeros(old.shape, bool)
         for class_id, fate in self._mapped.fates.items():
             here = old == class_id

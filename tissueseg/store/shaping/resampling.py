@@ -147,12 +147,14 @@ class ResampledTissue:
         columns = Span.around(left, right, MARGIN_PX, width, w)
         source = Window(rows.low, columns.low, rows.high - rows.low, columns.high - columns.low)
         planes = self._inner.read(source)
+        shares = rows.shares(top, bottom), columns.shares(left, right)
+        he, sp = (i if i is None else resample_image(i, *shares) for i in (planes.he, planes.sp))
+        if planes.instances is None or planes.classes is None:
+            return planes._replace(he=he, sp=sp)
         labels = resample_spans(planes.instances, planes.classes, rows, columns)
         y, x = top - rows.start, left - columns.start
         core = (slice(y, y + bottom - top), slice(x, x + right - left))
         self._note(labels, core)
-        shares = rows.shares(top, bottom), columns.shares(left, right)
-        he, sp = (i if i is None else resample_image(i, *shares) for i in (planes.he, planes.sp))
         return Planes(labels.instances[core], labels.classes[core], he, sp)
 
     def _note(self, labels: Resampled, core: tuple[slice, slice]) -> None:
@@ -188,4 +190,4 @@ def _joined(blocks: list[list[Planes]]) -> Planes:
         None if plane is None else np.block([[block[i] for block in row] for row in blocks])  # pyright: ignore  # None in all
         for i, plane in enumerate(blocks[0][0])
     )
-    return Planes(*planes)  # pyright: ignore[reportArgumentType]  # masks are never None
+    return Planes(*planes)

@@ -41,7 +41,7 @@ class Description:
 
     mpp: float | None  # µm per pixel; None: stated as unknown
     images: dict[str, str]  # he, sp -> pattern
-    instances: str  # pattern of the instance masks
+    instances: str | None  # pattern of the instance masks; None: tissues without labels
     class_image: str | None  # pattern of the class images
     types: TypeTable | None
     ignore: str | None  # pattern of the masks of unclear regions
@@ -68,8 +68,9 @@ def read_description(path: Path) -> Description:
     """
     known = ("mpp", "images", "masks", "classes", "channels", "patient", "tissues", "untyped")
     top = open_description(path, known)
-    masks = Section(top.get("masks", dict), top.at("masks"), _MASKS)
-    instances = masks.require_pattern("instances", MASK_SUFFIXES)
+    given = top.get("masks", dict, None)
+    masks = Section({} if given is None else given, top.at("masks"), _MASKS)
+    instances = None if given is None else masks.require_pattern("instances", MASK_SUFFIXES)
     types = parse_types(masks)
     class_image = masks.pattern("classes", MASK_SUFFIXES, None)
     if types and class_image:
@@ -83,7 +84,8 @@ def read_description(path: Path) -> Description:
         raise ConfigError(
             f"{masks.at('instances')} is {instances!r}, which is the image: name the mask."
         )
-    classes, type_ids = parse_classes(top, needed=bool(types or class_image))
+    named = instances is None and names_classes(top)
+    classes, type_ids = parse_classes(top, needed=bool(types or class_image or named))
     channels = top.get("channels", (list, dict), None)
     return Description(
         mpp=parse_mpp(top),
@@ -99,6 +101,11 @@ def read_description(path: Path) -> Description:
         tissues=top.texts("tissues") or None,
         untyped=top.choice("untyped", ("error", "ignore")),
     )
+
+
+def names_classes(top: Section) -> bool:
+    """Whether classes are listed: without labels they need not be, but may."""
+    return top.get("classes", list, None) is not None
 
 
 def open_description(path: Path, known: Collection[str]) -> Section:

@@ -7,7 +7,7 @@ image is opened; then tissues are read one at a time. A description, with everyt
     images:                              # either or both; {id} is the tissue, folders may be part
       he: "{id}.he.jpg"                  # PNG, JPEG or TIFF, 8-bit RGB
       sp: "{id}.mif.ome.tif"             # TIFF, OME-TIFF, PNG, npy or npz
-    masks:                               # PNG, TIFF, npy or npz
+    masks:                               # PNG, TIFF, npy or npz; left out: tissues without labels
       instances: "{id}.nuclei.tif"
       classes: "{id}.classes.tif"        # a class image, or …
       types: {file: "{id}.csv", id: id, type: type, untyped: [unknown]}  # … a csv or Parquet table
@@ -87,7 +87,11 @@ class FolderSource:
             raise ConfigError(f"source.path={path} is not a folder.")
         self._described = find_description(self.path, description)
         self._about = read_description(self._described)
-        self.notices: list[str] = []
+        self.notices = (
+            []
+            if self._about.instances
+            else [f"{self._described.name} names no masks: tissues have no labels"]
+        )
         self.moments: Mapping[str, Mapping[str, list[float]]] = MappingProxyType({})
         self.mpp, self.classes = self._about.mpp, self._about.classes
         self.images = tuple(self._about.images)
@@ -113,10 +117,11 @@ class FolderSource:
         notices.count(ALPHA_DROPPED, int(he is not None and he.alpha))
         claims = {"H&E": he.mpp if he else None, "SP": header.mpp if header else None}
         compare_claims(claims, self.mpp, notices)
-        instances, classes = self._read_masks(tissue, notices)
+        pattern = self._about.instances
+        masks = self._read_masks(tissue, pattern, notices) if pattern else (None, None)
         patient = self._patients[tissue]
         pixels = he.pixels if he else None
-        return Tissue(instances, classes, pixels, sp, patient, notices=notices.found)
+        return Tissue(*masks, pixels, sp, patient, notices=notices.found)
 
     def _find_tissues(self) -> tuple[str, ...]:
         """Ids of the first image pattern, once every other file is known to be there."""
@@ -177,8 +182,10 @@ class FolderSource:
         kept = [i for i, channel in enumerate(found) if channel]
         return stack if len(kept) == len(found) else stack[kept], raster
 
-    def _read_masks(self, tissue: str, notices: Notices) -> tuple[np.ndarray, np.ndarray]:
-        path = self._file(self._about.instances, tissue)
+    def _read_masks(
+        self, tissue: str, pattern: str, notices: Notices
+    ) -> tuple[np.ndarray, np.ndarray]:
+        path = self._file(pattern, tissue)
         instances = read_mask(path, "instances")
         check_not_classes(instances, path)
         if not instances.any():
@@ -194,7 +201,7 @@ class FolderSource:
             message = "{n} instances kept whole, covered by the ignore mask by less than half"
             notices.count(message, cleared.kept)
         typed_by = self._about.types.file if self._about.types else self._about.class_image
-        where = f"tissue {tissue}: {self._file(typed_by or self._about.instances, tissue)}"
+        where = f"tissue {tissue}: {self._file(typed_by or pattern, tissue)}"
         ignore = self._about.untyped == "ignore"
         classes = settle_untyped(where, instances, classes, ignore, notices)
         return instances, classes if ignored is None else np.where(ignored, IGNORE, classes)

@@ -8,7 +8,7 @@ of image folders (`folder.py`), for TIFFs:
     images:
       he: "{id}-registered.ome.tif"      # 8-bit RGB; TIFF, OME-TIFF or SVS, tiled
       sp: "{id}.ome.tif"
-    masks:
+    masks:                               # left out: tissues without labels
       instances: "{id}.cells.ome.tif"    # a label image of the same size
       types: {file: "{id}.csv", id: CellID, type: phenotype, untyped: [Unknown]}
                                          # left out: all cells are of one class, nucleus
@@ -78,7 +78,10 @@ class OrionSource:
         self.classes = self._about.classes
         self.images = tuple(kind for kind in IMAGES if kind in self._first.files)
         self.moments: Mapping[str, Mapping[str, Sequence[float]]] = MappingProxyType({})
-        self.notices: list[str] = []
+        labelled = "labels" in self._first.files
+        self.notices = (
+            [] if labelled else [f"{self._described.name} names no masks: tissues have no labels"]
+        )
         self._channels: tuple[Channel | None, ...] = ()
         sizes = self._check_slides()
         self.panel = tuple(channel for channel in self._channels if channel)
@@ -170,6 +173,11 @@ class OrionSource:
         rule = self._about.regions
         regions = cut(self.path, sizes, rule)
         least = rule.min_cells if rule else 0
+        if least and "labels" not in self._first.files:
+            raise ConfigError(
+                f"{self._described}: regions.min_cells is {least}, but no masks say where cells lie: "
+                "give masks.instances, or leave it out."
+            )
         kept = [r for r in regions if not least or holds_cells(self._labels(r), r.window, least)]
         if left_out := len(regions) - len(kept):
             self.notices.append(

@@ -22,22 +22,22 @@ def check_slide(slide: str, tiffs: Mapping[str, TiffImage]) -> tuple[int, int]:
 
     Args:
         slide: its name.
-        tiffs: labels, and he, sp or both.
+        tiffs: he, sp or both, and labels if it has any.
 
     Raises:
         TissueDataError: sizes that differ, H&E that is not 8-bit RGB, labels that are no plane.
     """
     if he := tiffs.get("he"):
         check_he(he.path, he.dtype, he.channels)
-    labels = tiffs["labels"]
-    if labels.channels != 1:
+    labels = tiffs.get("labels")
+    if labels and labels.channels != 1:
         raise TissueDataError(
             f"{labels.path}: label image has {labels.channels} channels, wanted one integer per pixel: "
             "save it as a single-channel image."
         )
     sizes = {_SHOWN_AS[kind]: tiffs[kind].size for kind in (*IMAGES, "labels") if kind in tiffs}
     check_sizes(f"slide {slide}", sizes)
-    return labels.size
+    return next(iter(sizes.values()))
 
 
 def find_mpp(

@@ -52,7 +52,7 @@ class SlideRegion:
 
     region: Region
     slide: Slide
-    tiffs: Mapping[str, TiffImage]  # he, sp, labels
+    tiffs: Mapping[str, TiffImage]  # he, sp, labels, those there are
     channels: Sequence[int]  # of the SP image, those to take
     cells: CellClasses | None  # None: all cells are of class 1
     ignore_untyped: bool
@@ -103,9 +103,12 @@ class SlideRegion:
                 f"{window}."
             )
         place = window._replace(y=y, x=x)
-        instances = read_labels(self.tiffs["labels"], place)
         he = self._he.read(place)[:3] if "he" in self.tiffs else None
-        return Planes(instances, self._classify(instances), he, self._read_sp(place))
+        images = Planes(he=he, sp=self._read_sp(place))
+        if "labels" not in self.tiffs:
+            return images
+        instances = read_labels(self.tiffs["labels"], place)
+        return images._replace(instances=instances, classes=self._classify(instances))
 
     @property
     def _he(self) -> TiffImage:

@@ -17,6 +17,7 @@ from tissueseg.store.sources.channels import ChannelList
 from tissueseg.store.sources.description import (
     Section,
     TypeTable,
+    names_classes,
     open_description,
     parse_classes,
     parse_mpp,
@@ -73,18 +74,19 @@ def read_slides(path: Path) -> SlideDescription:
     table = top.get("slides", str, None)
     optional = () if table is None else ({},)
     images = Section(top.get("images", dict, *optional), top.at("images"), IMAGES)
-    masks = Section(top.get("masks", dict, *optional), top.at("masks"), _MASKS)
+    masks = Section(top.get("masks", dict, {}), top.at("masks"), _MASKS)
     for key in ("classes", "ignore"):
         if masks.get(key, str, None):
             raise ConfigError(f"{masks.at(key)} is not read from whole slides: use source=folder.")
     types = parse_types(masks, need_file=table is None)
     patterns = {kind: images.pattern(kind, _SUFFIXES[kind], None) for kind in IMAGES}
-    patterns["labels"] = masks.pattern("instances", TIFF_SUFFIXES, *(None for _ in optional))
+    needed = table is None and top.get("masks", dict, None) is not None
+    patterns["labels"] = masks.pattern("instances", TIFF_SUFFIXES, *(() if needed else (None,)))
     patterns["cells"] = types.file if types else None
     given = {kind: pattern for kind, pattern in patterns.items() if pattern}
     if table is None and not set(given) & set(IMAGES):
         raise ConfigError(f"{images.where} is empty: give he, sp or both, or a table as `slides`.")
-    named = table is not None and top.get("classes", list, None) is not None
+    named = (table is not None or "labels" not in given) and names_classes(top)
     classes, type_ids = parse_classes(top, needed=types is not None or named)
     stated = top.get("mpp", (float, int, str), None) is not None
     return SlideDescription(
@@ -119,7 +121,14 @@ def find_slides(folder: Path, about: SlideDescription) -> tuple[Slide, ...]:
         )
     taken = [s for s in found if about.tissues is None or s.name in about.tissues]
     _check_files(folder, taken)
-    if not any("cells" in s.files for s in taken) and len(about.classes) != 2:
+    labelled = any("labels" in s.files for s in taken)
+    typed = any("cells" in s.files for s in taken)
+    if typed and not labelled:
+        raise ConfigError(
+            "tables of cells are given, but no masks that show where these cells lie: give "
+            "masks.instances or a column labels, or leave out the tables."
+        )
+    if labelled and not typed and len(about.classes) != 2:
         raise ConfigError(
             f"classes names {len(about.classes) - 1} classes, but no table of cells says which cell has "
             "which: add masks.types or a column cells, or name a single class after background."
@@ -175,10 +184,10 @@ def _check_columns(path: Path, table: Table, about: SlideDescription) -> list[st
             f"{path} has a column {twice[0]}, and the description gives it too: keep one of them."
         )
     known = {*columns, *said}
-    if "labels" not in known or not known & set(IMAGES):
+    if not known & set(IMAGES):
         raise ConfigError(
-            f"{path} has the columns {', '.join(columns)}, wanted labels, and he, sp or both: add what "
-            "is missing, or give it as a pattern in the description."
+            f"{path} has the columns {', '.join(columns)}, wanted he, sp or both, and labels if there "
+            "are any: add what is missing, or give it as a pattern in the description."
         )
     return columns
 
