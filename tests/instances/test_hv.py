@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from nuclei_made import made_nuclei
 
 from tissueseg.instances.hv import encode_hv
 
@@ -51,6 +52,12 @@ def test_equals_a_loop_over_nuclei(labels):
     maps = encode_hv(labels)
     assert maps.dtype == np.float32
     np.testing.assert_array_equal(maps, one_by_one(labels))
+
+
+@pytest.mark.parametrize("rows", [31, 32, 33, 70])
+def test_images_of_several_bands_equal_a_loop_too(rows):
+    labels = made_nuclei(120, 1.0, "packed")[:rows]
+    np.testing.assert_array_equal(encode_hv(labels), one_by_one(labels))
 
 
 @pytest.mark.parametrize(

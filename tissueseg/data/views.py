@@ -16,13 +16,11 @@ import numpy as np
 
 from tissueseg.data.draws import drawn_bits
 from tissueseg.errors import ConfigError
+from tissueseg.instances.stains import HED
 from tissueseg.numbers import is_number, is_whole
 
 DIHEDRAL = (1, 4, 8)
 MOST_EXTRA = 64
-
-HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-"""(stain, RGB) optical density of haematoxylin, eosin and DAB (Ruifrok & Johnston 2001, table 1)."""
 
 _WANTED = {
     "dihedral": "1, 4 (rotations) or 8 (mirrored ones too)",
