@@ -68,6 +68,7 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.store.embedding_folder import unfinished_bytes
     from tissueseg.store.embedding_writer import EmbeddingWriter
     from tissueseg.store.fingerprint import Check
+    from tissueseg.workers import autocast_of
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else device 0 is woken for pinned memory too
@@ -99,7 +100,7 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
             Views(**plain(config.views)),
             writer,
             device=device,
-            autocast=_autocast(config.trainer.precision),
+            autocast=autocast_of(config.trainer.precision),
             batch_size=config.batch_size,
             threads=config.threads or min(os.cpu_count() or 1, 8),
             tell=progress.tell,
@@ -184,13 +185,6 @@ def _refuse_other_cohort(
             f"{stored.path} holds features of {other}, with other images of {len(stale)} tissues of the "
             f"same names ({', '.join(stale[:3])}): give this cohort an embeddings.path of its own."
         )
-
-
-def _autocast(precision: str) -> torch.dtype | None:
-    """As Lightning computes with that precision."""
-    import torch
-
-    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 
 def _report(

@@ -45,6 +45,13 @@ def chosen_devices(config: DictConfig) -> list[torch.device]:
     return [torch.device("cuda", n) if cuda else torch.device("cpu") for n in numbers]
 
 
+def autocast_of(precision: str) -> torch.dtype | None:
+    """As Lightning computes with that precision; None: float32 throughout."""
+    import torch
+
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
 def share(devices: Sequence[torch.device]) -> int:
     """One process per device, each taking tissues that no other is at; the worst exit code."""
     threads = str(max((os.cpu_count() or 1) // len(devices), 1))

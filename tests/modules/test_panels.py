@@ -8,8 +8,17 @@ from stores import CLASSES
 
 from tissueseg.contracts import IGNORE
 from tissueseg.data.tiles import TileGrid
-from tissueseg.drawing import composite
-from tissueseg.modules.panels import ERRORS, Panel, draw_panel, error_map
+from tissueseg.drawing import INK, composite
+from tissueseg.modules.panels import (
+    CELL_ERRORS,
+    ERRORS,
+    Cells,
+    Panel,
+    draw_instances,
+    draw_panel,
+    error_map,
+    instance_errors,
+)
 
 
 def make(height=20, width=30, y=0, x=0, **parts):
@@ -117,3 +126,59 @@ def test_a_narrow_sheet_wraps_its_legend():
     narrow = drawn(make(20, 8), "classes")
     wide = drawn(make(20, 200), "classes")
     assert narrow.height > wide.height
+
+
+def squares(*places, size=5, types=(), shape=(40, 40)):
+    """Cells 1, 2, … with their corners at places, of given types."""
+    labels = np.zeros(shape, np.int32)
+    for id, (y, x) in enumerate(places, 1):
+        labels[y : y + size, x : x + size] = id
+    return Cells(labels, np.array([0, *types]))
+
+
+def test_every_cell_is_filled_with_what_became_of_it():
+    truth = squares((2, 2), (2, 12), (2, 22), (2, 32), types=(1, 1, 2, IGNORE))
+    found = squares((2, 2), (2, 22), (22, 2), (2, 32), types=(1, 1, 1, 2))
+    picture = instance_errors(truth, found, np.array([[1, 1], [3, 2], [4, 4]]))
+    kinds = {tuple(color): kind for kind, color in CELL_ERRORS.items()}
+    middles = {(4, 4): "matched", (4, 14): "missed", (4, 24): "wrong type", (24, 4): "false"}
+    for place, kind in (middles | {(4, 34): "matched"}).items():
+        assert kinds[tuple(picture[place].tolist())] == kind
+    assert tuple(picture[2, 2]) == INK  # the annotation's rim
+    assert tuple(picture[2, 12]) == CELL_ERRORS["missed"]
+    assert len(set(picture[35, 35].tolist())) == 1
+
+
+def test_a_missed_cell_lies_over_a_false_one_whose_rim_is_seen():
+    picture = instance_errors(
+        squares((2, 2), size=9, types=(1,)),
+        squares((6, 6), size=9, types=(1,)),
+        np.zeros((0, 2)),
+    )
+    assert tuple(picture[4, 4]) == tuple(picture[8, 8]) == CELL_ERRORS["missed"]
+    assert tuple(picture[6, 8]) == tuple(picture[13, 13]) == CELL_ERRORS["false"]
+
+
+@pytest.mark.parametrize("empty", ["truth", "prediction", "both"])
+def test_fields_without_cells_are_drawn(empty):
+    nothing, one = squares(types=()), squares((3, 3), types=(1,))
+    truth = nothing if empty in ("truth", "both") else one
+    found = nothing if empty in ("prediction", "both") else one
+    picture = instance_errors(truth, found, [])
+    seen = {"truth": "false", "prediction": "missed"}.get(empty)
+    colors = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
+    assert colors == {(235, 235, 235)} | ({CELL_ERRORS[seen]} if seen else set())
+
+
+def test_the_sheet_of_cells_has_rims_in_the_colours_of_types():
+    truth, found = squares((3, 3), types=(1,)), squares((3, 3), types=(2,))
+    image = np.full((40, 40, 3), 100, np.uint8)
+    page = draw_instances(image, truth, found, np.array([[1, 1]]), CLASSES)
+    tumor, immune = (255, 0, 0), (0, 255, 0)
+    pixels = np.asarray(page)
+    width = (pixels.shape[1] - 6) // 3
+    for color, column in ((tumor, 1), (immune, 2)):
+        found_at = np.argwhere((pixels[:68] == color).all(-1))
+        assert len(found_at) == 16  # the rim of 5 × 5 px
+        assert set(found_at[:, 1] // width) == {column}
+    assert CELL_ERRORS["wrong type"] in colours_of(page)

@@ -7,6 +7,7 @@ What training alters beyond views comes on top.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,14 @@ from tissueseg.data.normalise import Normaliser
 from tissueseg.data.views import View
 from tissueseg.store.planes import Window
 from tissueseg.store.tissues import TissueStore
+
+
+class Region(NamedTuple):
+    """Images of part of a tissue as they are stored, read once, from which many tiles are cut."""
+
+    tissue: str
+    start: tuple[int, int]  # row and column of its first pixel, which may lie beyond the tissue
+    raw: dict[str, np.ndarray]  # image -> (C, H, W), mirrored beyond the tissue's edge
 
 
 class TileImages:
@@ -71,6 +80,29 @@ class TileImages:
                 parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
             )
             yield view.turned(image), present
+
+    def region(self, tissue: str, start: tuple[int, int], size: tuple[int, int]) -> Region:
+        """Read what tiles between `start` and `start` + `size` (rows, columns) are cut from.
+
+        The halo around them comes with it.
+        """
+        reach = self._halo_px
+        corner = start[0] - reach, start[1] - reach
+        whole = size[0] + 2 * reach, size[1] + 2 * reach
+        kinds = self._normaliser.modality.images
+        raw = {kind: read_mirrored(self._store, tissue, kind, corner, whole) for kind in kinds}
+        return Region(tissue, corner, raw)
+
+    def cut(self, region: Region, origin: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The tile at `origin` (row and column in the tissue), as `read` returns its first view."""
+        y, x = (at - self._halo_px - first for at, first in zip(origin, region.start, strict=True))
+        parts = []
+        for kind, raw in region.raw.items():
+            tile = raw[:, y : y + self._side_px, x : x + self._side_px]
+            present = ~np.isnan(self._clips[region.tissue]) if kind == "sp" else np.ones(3, bool)
+            parts.append((self._scaled(region.tissue, kind, tile), present))
+        image, present = map(np.concatenate, zip(*parts, strict=True))
+        return image, present
 
     def altered(
         self,
@@ -130,19 +162,20 @@ class TileImages:
     ) -> np.ndarray:
         reach = self._halo_px + margin_px
         start = origin[0] - reach, origin[1] - reach
-        return read_mirrored(self._store, tissue, array, start, self._side_px + 2 * margin_px)
+        side = self._side_px + 2 * margin_px
+        return read_mirrored(self._store, tissue, array, start, (side, side))
 
 
 def read_mirrored(
-    store: TissueStore, tissue: str, array: str, start: tuple[int, int], side: int
+    store: TissueStore, tissue: str, array: str, start: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """Read a (..., side, side) square at `start`, any row and column; a tissue's edges are mirrors."""
+    """Read (..., *size) pixels at `start`, any row and column; a tissue's edges are mirrors."""
     entry = store.entry(tissue)
-    rows, columns = _mirror(start[0], side, entry.height), _mirror(start[1], side, entry.width)
+    rows, columns = _mirror(start[0], size[0], entry.height), _mirror(start[1], size[1], entry.width)
     y, x = int(rows.min()), int(columns.min())
     window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
     part = store.read(tissue, array, window)
-    if part.shape[-2:] == (side, side):  # inside the tissue
+    if part.shape[-2:] == size:  # inside the tissue
         return part
     return part[..., (rows - y)[:, None], columns - x]
 

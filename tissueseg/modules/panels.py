@@ -1,23 +1,50 @@
 """Pictures of a field: what goes in, what is true, what was predicted and where they differ.
 
-A panel is one PNG with a title above every picture and the colours below.
+Pixels by their classes, or cells by their types. A panel is one PNG with a title above every
+picture and the colours below.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
 from tissueseg.contracts import IGNORE, TissueClass
-from tissueseg.drawing import class_legend, grey, heat, outlined, sheet, tinted
+from tissueseg.drawing import (
+    INK,
+    class_legend,
+    grey,
+    heat,
+    outlined,
+    outlined_in_colors,
+    sheet,
+    tinted,
+)
+from tissueseg.instances.boundary import instance_boundary
 
 ERRORS = {
     "missed": (214, 39, 40),
     "false alarm": (31, 119, 180),
     "wrong class": (255, 187, 40),
 }
+
+CELL_ERRORS = {
+    "matched": (150, 150, 150),
+    "missed": ERRORS["missed"],
+    "false": ERRORS["false alarm"],
+    "wrong type": ERRORS["wrong class"],
+}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Instances of a field and what they are."""
+
+    labels: np.ndarray  # (H, W), 0 background
+    types: np.ndarray  # (highest id + 1,) class ids by id, IGNORE where not known
 
 
 @dataclass
@@ -71,6 +98,72 @@ def error_map(classes: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     picture[wrong & (classes > 0) & (predicted > 0)] = ERRORS["wrong class"]
     picture[classes == IGNORE] = 255
     return picture
+
+
+def draw_instances(
+    image: np.ndarray,
+    truth: Cells,
+    predicted: Cells,
+    matches: np.ndarray,
+    table: Sequence[TissueClass],
+) -> Image.Image:
+    """Compose a field's cells: image, true and predicted rims in colours of types, and errors.
+
+    Args:
+        image: (H, W, 3) uint8.
+        truth: annotated cells.
+        predicted: cells of the network.
+        matches: (n, 2) ids of true and predicted cells that are one.
+        table: classes, whose colours are used.
+    """
+    pictures, plain = {"image": image}, grey(image).astype(np.uint8)
+    for title, cells in (("truth", truth), ("prediction", predicted)):
+        types = cells.types[cells.labels]
+        pictures[title] = outlined_in_colors(plain, cells.labels, types, table)
+    pictures["errors"] = instance_errors(truth, predicted, matches)
+    shown = np.concatenate([c.types[np.unique(c.labels)] for c in (truth, predicted)])
+    legend = class_legend(table, shown, ignored="type not known")
+    return sheet(pictures, [*legend, *CELL_ERRORS.items()])
+
+
+def instance_errors(truth: Cells, predicted: Cells, matches: np.ndarray) -> np.ndarray:
+    """What became of every cell, filled in a colour of CELL_ERRORS, with the rims of all of them.
+
+    Matched cells are shown where they were predicted, with the rim of the annotation in ink. Types that
+    are not known are not wrong. A missed cell lies over a false one, whose rim stays to be seen.
+
+    Args:
+        truth: annotated cells.
+        predicted: cells of the network.
+        matches: (n, 2) ids of true and predicted cells that are one.
+
+    Returns:
+        (H, W, 3) uint8, near white where there are no cells.
+    """
+    true_ids, found_ids = np.asarray(matches, np.int64).reshape(-1, 2).T
+    kinds = truth.types[true_ids], predicted.types[found_ids]
+    right = (kinds[0] == kinds[1]) | (kinds[0] == IGNORE) | (kinds[1] == IGNORE)
+    paper = np.array((235, 235, 235), np.uint8)
+    found = _colored(predicted, "false", paper)
+    found[found_ids] = CELL_ERRORS["wrong type"]
+    found[found_ids[right]] = CELL_ERRORS["matched"]
+    missed = np.ones(len(truth.types), bool)
+    missed[[0, *true_ids]] = False
+    lost = missed[truth.labels]
+    picture = found[predicted.labels]
+    picture[lost] = CELL_ERRORS["missed"]
+    picture[instance_boundary(truth.labels) & ~lost] = INK
+    false = found[predicted.labels] == CELL_ERRORS["false"]
+    rims = instance_boundary(predicted.labels) & false.all(axis=-1)
+    picture[rims] = CELL_ERRORS["false"]
+    return picture
+
+
+def _colored(cells: Cells, kind: str, background: np.ndarray) -> np.ndarray:
+    """(highest id + 1, 3) uint8: one colour for all cells."""
+    colors = np.tile(np.array(CELL_ERRORS[kind], np.uint8), (len(cells.types), 1))
+    colors[0] = background
+    return colors
 
 
 def _overlap(start: int, length: int, whole: int) -> tuple[slice, slice]:

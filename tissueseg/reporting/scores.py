@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,3 +40,49 @@ def side_scores(
         "pooled": asdict(scores) | guessing,
         "tissues": {name: asdict(semantic_scores(counts)) for name, counts in each},
     }
+
+
+def write_score_tables(folder: Path, classes: Sequence[str], side: Mapping[str, Any]) -> None:
+    """The scores of a side as tables: `classes.csv`, `tissues.csv`, and those of its cells.
+
+    Args:
+        folder: they go to.
+        classes: names, by id.
+        side: what `side_scores` returned; with `cells`, what was scored of them.
+    """
+    cells = side.get("cells")
+    pooled, scores = side["pooled"], cells["scores"] if cells else {}
+    by_class = ("truth_share", "dice", "iou", "prior_dice")
+    found = [
+        key.removesuffix(f"/{classes[-1]}") for key in scores if key.endswith(f"/{classes[-1]}")
+    ]
+    rows = []
+    for i, name in enumerate(classes):
+        of_cells = [scores.get(f"{key}/{name}") for key in found]
+        rows.append([name, *(pooled[key][i] for key in by_class), *of_cells])
+    _write_rows(folder / "classes.csv", ["class", *by_class, *found], rows)
+    keys = [key for key in next(iter(side["tissues"].values())) if key.startswith("macro")]
+    rows = []
+    for tissue, values in side["tissues"].items():
+        of_cells = cells["tissues"][tissue].values() if cells else ()
+        rows.append([tissue, *(values[key] for key in keys), *of_cells])
+    _write_rows(folder / "tissues.csv", ["tissue", *keys, *scores_of_one(cells)], rows)
+    if cells:
+        names = ["nothing", *classes[1:], "unknown"]
+        rows = [[name, *row] for name, row in zip(names, cells["types"], strict=True)]
+        _write_rows(folder / "cell_types.csv", ["true \\ detected", *names], rows)
+        bins = cells["reliability"]
+        _write_rows(folder / "reliability.csv", list(bins), zip(*bins.values(), strict=True))
+
+
+def scores_of_one(cells: Mapping[str, Any] | None) -> list[str]:
+    """Names of the scores that every tissue has by itself."""
+    return list(next(iter(cells["tissues"].values()))) if cells else []
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """What is not defined is left empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        table.writerows([["" if v is None or v != v else v for v in row] for row in rows])

@@ -44,6 +44,45 @@ def class_table(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]
     return table
 
 
+_CELL_ROWS = {
+    "bPQ": ("bpq_image", "bpq_tissue", "bpq_plus"),
+    "mPQ": ("mpq_image", "mpq_tissue", "mpq_plus"),
+    "AJI": ("aji_image", None, "aji_pooled"),
+    "AJI+": ("aji_plus_image", None, "aji_plus_pooled"),
+    "detection F1": ("detection_f1_image", None, "detection_f1_pooled"),
+    "classification F1": (None, None, "classification_f1_pooled"),
+    "boundary F1": ("boundary_f1_image", None, "boundary_f1_pooled"),
+    "foreground Dice": ("binary_dice_image", None, "binary_dice_pooled"),
+    "HV MSE": ("hv_mse_image", None, "hv_mse_pooled"),
+    "ECE of types": ("ece_image", None, "ece_pooled"),
+}
+"""Score -> its keys: averaged over images, over groups of images, and of pooled counts."""
+
+
+def cell_table(cells: Mapping[str, Any]) -> Table:
+    """Scores of cells, each averaging in a column of its own.
+
+    Args:
+        cells: as `metrics.json` has them.
+    """
+    scores, groups = cells["scores"], len(set(cells["groups"].values()))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.title = f"cells by {escape(cells['instances'].partition('(')[0])}"
+    images = len(cells["tissues"])
+    table.caption = (
+        f"mean of images: of {images} tissues; of groups: of the means of {groups} groups of them; "
+        "pooled: of counts added up, where false alarms in tissues without such cells count, too."
+    )
+    table.caption_justify = "left"
+    for name in ("score", "mean of images", "mean of groups", "pooled"):
+        table.add_column(name, justify="left" if name == "score" else "right")
+    for name, keys in _CELL_ROWS.items():
+        values = [_number(scores.get(key)) if key else "" for key in keys]
+        if any(key in scores for key in keys):
+            table.add_row(name, *values)
+    return table
+
+
 def _caption(sides: Mapping[str, Mapping[str, Any]], roles: Mapping[str, str]) -> str:
     counts = (f"{escape(roles.get(s, s))}: {len(scores['tissues'])}" for s, scores in sides.items())
     return (
