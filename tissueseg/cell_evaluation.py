@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tissueseg.cells.workers import worker_pool
-from tissueseg.modules.cell_scoring import CellScoring, FoundCells, Judged, groups_of
+from tissueseg.modules.cell_scoring import CellScoring, FoundCells, Judged
 from tissueseg.modules.panels import Cells, draw_instances
 from tissueseg.prediction import PredictedTissue, Predictor
 from tissueseg.reporting.overview_pictures import CellView, crop
@@ -26,6 +26,7 @@ def score_cells(
     config: DictConfig,
     predictor: Predictor,
     tissues: Sequence[str],
+    groups: Sequence[str],
     folder: Path,
     console: Console,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def score_cells(
         config: of `evaluate`.
         predictor: of the run.
         tissues: with labels.
+        groups: of the tissues, see `groups_of`.
         folder: of panels, to which `<tissue>_cells.png` of some tissues go.
         console: where progress goes.
 
@@ -43,7 +45,6 @@ def score_cells(
         against true types, and reliability of probabilities.
     """
     store, names = predictor.store, [c.name for c in predictor.types]
-    groups = groups_of(store, tissues, config.groups)
     scoring = CellScoring(store, tissues, names, predictor.mpp, groups)
     for line in predictor.describe():
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -34,6 +34,7 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.data.datamodule import data_spec
     from tissueseg.data.splits import require_labels
     from tissueseg.features import Trained, open_features
+    from tissueseg.modules.cell_scoring import groups_of
     from tissueseg.modules.checkpoint import load_decoder
     from tissueseg.modules.scoring import StudyDice, count
     from tissueseg.prediction import check_options
@@ -57,6 +58,7 @@ def evaluate(config: DictConfig) -> None:
     checkpoint.check_data(about_data)
     split = _chosen(config, checkpoint, store)
     require_labels(store, split)
+    groups = groups_of(store, split.val, config.groups)
     predictor = _predictor(config, trained, checkpoint, store, console)
     normaliser = checkpoint.read_normaliser()
     features = open_features(trained, store, split, Trained(normaliser, precision))
@@ -73,7 +75,9 @@ def evaluate(config: DictConfig) -> None:
     scores = side_scores(counts, split.val, checkpoint.train_pixels)
     scores["study"] = study.scores()
     if predictor is not None:
-        scores["cells"] = score_cells(config, predictor, split.val, out / runs.PANELS, console)
+        scores["cells"] = score_cells(
+            config, predictor, split.val, groups, out / runs.PANELS, console
+        )
     out.mkdir(parents=True, exist_ok=True)
     about, sides = checkpoint.about(trained.name), {title: scores}
     runs.save_confusion(out, "val", counts)

@@ -113,7 +113,9 @@ def test_blocks_of_any_size_find_and_measure_the_same_cells(
     for name, values in whole.parts[0].columns.items():
         if name != "id":
             assert_alike(found.column(name)[order], values, name)
-    embedding = np.concatenate([part.embedding for part in found.parts if part.embedding is not None])
+    embedding = np.concatenate(
+        [part.embedding for part in found.parts if part.embedding is not None]
+    )
     np.testing.assert_allclose(embedding[order], whole.parts[0].embedding, rtol=1e-5)
 
 

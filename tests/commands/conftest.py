@@ -15,6 +15,7 @@ from tissueseg.doctor import doctor
 from tissueseg.embed import embed
 from tissueseg.evaluate import evaluate
 from tissueseg.export import export
+from tissueseg.predict import predict
 from tissueseg.prepare import prepare
 from tissueseg.train import train
 
@@ -25,6 +26,7 @@ JOBS = {
     "evaluate": evaluate,
     "doctor": doctor,
     "export": export,
+    "predict": predict,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def test_scores_are_those_of_training(command: Command, run: Path, side: str) ->
     assert result.code == 0
     before = json.loads((run / "metrics.json").read_text())
     after = json.loads((run / f"evaluation/{side}/metrics.json").read_text())
-    assert after[side] == before[side]
+    assert before[side].items() <= after[side].items()
     assert after["run"] == before["run"]
     assert list((run / f"evaluation/{side}/panels").glob("*.png"))
 
@@ -153,3 +154,67 @@ def make_store(
             sp = rng.poisson(20, (len(panel), 96, 96)).astype(np.uint16)
             out.add(name, Tissue(labels, labels, he, sp))
     return path
+
+
+ALONE = "workers=0"
+
+
+def test_cells_are_scored_with_the_averaging_in_their_names(command: Command, run: Path) -> None:
+    result = command("evaluate", f"run={run}", ALONE)
+    assert result.code == 0, result.err
+    assert "bPQ" in result.out
+    folder = run / "evaluation/val"
+    cells = json.loads((folder / "metrics.json").read_text())["val"]["cells"]
+    scores = cells["scores"]
+    for key in ("bpq_image", "bpq_tissue", "bpq_plus", "mpq_plus", "aji_image", "aji_plus_pooled"):
+        assert scores[key] is None or 0 <= scores[key] <= 1
+    for key in ("detection_f1_pooled", "boundary_f1_image", "binary_dice_pooled", "ece_pooled"):
+        assert key in scores
+    (tissue,) = cells["tissues"]
+    assert cells["tissues"][tissue]["bpq_plus"] == scores["bpq_plus"]  # there is one tissue
+    assert set(cells["groups"]) == {tissue}
+    with (folder / "tissues.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["bpq_plus"]) == scores["bpq_plus"]
+    assert {"classes.csv", "cell_types.csv", "reliability.csv"} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert (folder / f"panels/{tissue}_cells.png").is_file()
+
+
+def test_cells_need_not_be_scored(command: Command, run: Path) -> None:
+    result = command("evaluate", f"run={run}", "cells=false")
+    assert (result.code, "bPQ" in result.out) == (0, False)
+    side = json.loads((run / "evaluation/val/metrics.json").read_text())["val"]
+    assert "cells" not in side
+    assert 0 <= side["study"]["dice_study_batch16"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("cells=perhaps", "wanted auto, true or false"),
+        ("groups='('", "groups=( is no pattern"),
+        ("groups='xyz_(.*)'", "finds no group in"),
+        ("instances=hv", "choose instances=boundary or components"),
+        ("views=2", "choose from 1, 4, 8"),
+    ],
+)
+def test_options_of_cells_are_refused_in_one_line(
+    command: Command, run: Path, word: str, said: str
+) -> None:
+    result = command("evaluate", f"run={run}", ALONE, word)
+    assert (result.code, result.err.count("\n"), said in result.err) == (2, 1, True), result.err
+
+
+def test_what_evaluate_scores_is_what_predict_finds(command: Command, run: Path) -> None:
+    assert command("evaluate", f"run={run}", ALONE).code == 0
+    cells = json.loads((run / "evaluation/val/metrics.json").read_text())["val"]["cells"]
+    (tissue,) = cells["tissues"]
+    words = (f"tissues=[{tissue}]", ALONE, "preview=false", "formats=[csv]")
+    assert command("predict", f"run={run}", *words).code == 0
+    with next((run / "prediction").glob(f"*/{tissue}/cells.csv")).open() as file:
+        found = len(list(csv.DictReader(file)))
+    assert sum(map(sum, zip(*cells["types"], strict=True))) >= found
+    detected = np.array(cells["types"])[:, 1:].sum()
+    assert detected == found

@@ -102,11 +102,11 @@ def test_a_run_is_scored_again_on_stored_features(
     no_encoder()
     before = json.loads((trained / "metrics.json").read_text())
     for side in ("val", "test"):
-        result = command("evaluate", f"run={trained}", f"side={side}")
+        result = command("evaluate", f"run={trained}", f"side={side}", "cells=false")
         assert result.code == 0, result.err
         assert "features: stored in " in result.out
         after = json.loads((trained / f"evaluation/{side}/metrics.json").read_text())
-        assert after[side] == before[side]
+        assert before[side].items() <= after[side].items()
 
 
 def test_a_run_on_stored_features_is_scored_online_too(command: Command, trained: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_run_from_before_features_were_stored_is_scored(
     before = json.loads((run / "metrics.json").read_text())
     assert command("evaluate", f"run={run}").code == 0
     after = json.loads((run / "evaluation/val/metrics.json").read_text())
-    assert after["val"] == before["val"]
+    assert before["val"].items() <= after["val"].items()
 
 
 def test_weights_need_not_be_named(command: Command, here: Path) -> None:

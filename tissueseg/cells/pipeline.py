@@ -133,7 +133,7 @@ class CellPipeline:
         while self._placed and self._last_seen(self._placed[0].index) < self._painted:
             placed = self._placed.popleft()
             wide = self._blocks[placed.index].core.grown(self._region, self._work.shape)
-            box = placed.box.grown(self._work.ring_px + 1, self._work.shape).cut(wide)
+            box = placed.box.grown(2 * self._work.ring_px + 1, self._work.shape).cut(wide)
             labels = np.asarray(self._canvas[box.slices])
             own = np.arange(placed.first_id, placed.first_id + placed.cells)
             job = self._pool.submit(self._work.measure, labels, own, box)

@@ -171,7 +171,10 @@ def read_mirrored(
 ) -> np.ndarray:
     """Read (..., *size) pixels at `start`, any row and column; a tissue's edges are mirrors."""
     entry = store.entry(tissue)
-    rows, columns = _mirror(start[0], size[0], entry.height), _mirror(start[1], size[1], entry.width)
+    rows, columns = (
+        _mirror(start[0], size[0], entry.height),
+        _mirror(start[1], size[1], entry.width),
+    )
     y, x = int(rows.min()), int(columns.min())
     window = Window(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
     part = store.read(tissue, array, window)

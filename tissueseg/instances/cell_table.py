@@ -83,7 +83,10 @@ COLUMNS: Sequence[tuple[str, str]] = (
     ("median_<channel>", "likewise"),
     ("ring_mean_<channel>", "in a ring around the nucleus that holds no other nucleus"),
     ("ring_median_<channel>", "likewise; NaN where there is no room for a ring"),
-    ("od_hematoxylin", "mean optical density of the stain in the nucleus (Ruifrok & Johnston 2001)"),
+    (
+        "od_hematoxylin",
+        "mean optical density of the stain in the nucleus (Ruifrok & Johnston 2001)",
+    ),
     ("od_eosin", "likewise"),
     ("od_residual", "likewise, of what is neither"),
 )

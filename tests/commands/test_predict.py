@@ -1,0 +1,259 @@
+"""`python -m tissueseg.predict`: the cells of whole tissues, complete or not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+import torch
+from feature_runs import WORDS, error_line, write_cohort
+from stores import CLASSES, random_tissue, write_store
+
+from tissueseg.store.planes import Tissue
+from tissueseg.store.tissues import TissueStore
+from tissueseg.store.writer import TissueWriter
+from tissueseg.tables.label_image import read_labels
+
+Command = Callable[..., Any]
+
+ALONE = ("workers=0", "preview=false")
+FORMATS = "formats=[csv,parquet,geojson,geoparquet,anndata]"
+
+
+def stained(height: int, width: int, seed: int, **parts: Any) -> Tissue:
+    """A tissue whose nuclei can be seen."""
+    tissue = random_tissue(height, width, seed, patient=str(seed))
+    dark = np.where(tissue.instances > 0, 160, 0)
+    he = np.stack([220 - dark, 200 - dark, 230 - dark // 2]).astype(np.uint8)
+    return tissue._replace(he=he, **parts)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on H&E, trained on a store of its own, not to be changed."""
+    import sys
+
+    from tissueseg.command import run_command
+    from tissueseg.train import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    write_cohort(folder, {name: stained(128, 128, seed) for seed, name in enumerate("abc")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = [*WORDS, "decoder=panoptic", "epochs=12", "run_dir=run"]
+        patch.setattr(sys, "argv", ["tissueseg.train", *words])
+        run_command("train", train)
+    return folder / "run"
+
+
+@pytest.fixture
+def predict(command: Command, run: Path, tmp_path: Path) -> Command:
+    def predict(*overrides: str) -> Any:
+        return command("predict", f"run={run}", f"out={tmp_path / 'out'}", *ALONE, *overrides)
+
+    return predict
+
+
+def ids(folder: Path) -> list[int]:
+    with (folder / "cells.csv").open() as file:
+        return [int(row["id"]) for row in csv.DictReader(file)]
+
+
+def test_every_export_has_the_same_cells(predict: Command, tmp_path: Path) -> None:
+    result = predict(FORMATS, "preview=true")
+    assert result.code == 0, result.err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a", "b", "c", "index.html"]
+    folder = tmp_path / "out/a"
+    found = ids(folder)
+    assert len(found) > 5
+    assert found == list(range(1, len(found) + 1))
+    features = json.loads((folder / "cells.geojson").read_text())["features"]
+    table = pq.read_table(folder / "cells.parquet")
+    assert len(features) == len(table) == len(pq.read_table(folder / "cells.geo.parquet"))
+    cells = anndata.read_h5ad(folder / "cells.h5ad")
+    assert cells.shape[0] == len(found)
+    assert cells.obsm["spatial"].shape == (len(found), 2)
+    assert cells.obsm["embedding"].shape == (len(found), 16)
+    labels = np.asarray(read_labels(folder).instances[0])
+    np.testing.assert_array_equal(np.unique(labels[labels > 0]), found)
+    areas = np.bincount(labels.ravel())[1:]
+    np.testing.assert_array_equal(areas, table["area_px"].to_numpy())
+    stamp = json.loads((folder / "prediction.json").read_text())
+    assert sum(kind["cells"] for kind in stamp["summary"]["cells"]["types"]) == len(found)
+    assert {"index.html", "preview.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_what_is_there_is_kept(predict: Command, tmp_path: Path) -> None:
+    assert predict("tissues=[a]").code == 0
+    before = (tmp_path / "out/a/cells.csv").stat().st_mtime_ns
+    result = predict("tissues=[a,b]")
+    assert (result.code, "1 of 2 tissues are there already" in result.out) == (0, True)
+    assert (tmp_path / "out/a/cells.csv").stat().st_mtime_ns == before
+    assert ids(tmp_path / "out/b")
+
+
+def test_other_options_do_not_mix_with_what_is_there(predict: Command, tmp_path: Path) -> None:
+    assert predict("tissues=[a]").code == 0
+    line = error_line(predict("tissues=[a]", "views=8"))
+    assert "made with another views" in line
+    assert predict("tissues=[a]", "views=8", "overwrite=true").code == 0
+    stamp = json.loads((tmp_path / "out/a/prediction.json").read_text())
+    assert stamp["made_by"]["views"] == 8
+
+
+def test_a_folder_of_somebody_else_is_left_alone(predict: Command, tmp_path: Path) -> None:
+    other = tmp_path / "out/a/notes.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    for words in ((), ("overwrite=true",)):
+        assert "was not made by predict" in error_line(predict("tissues=[a]", *words))
+    assert other.read_text() == "mine"
+
+
+def test_an_error_on_the_way_leaves_nothing(
+    predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tissueseg.tables.label_image.LabelImage.finish", fail)
+        assert "No space left on device" in error_line(predict("tissues=[a]"))
+    assert not list((tmp_path / "out").glob("*"))
+    assert predict("tissues=[a]").code == 0
+
+
+@pytest.mark.parametrize("words", [("blend=core",), ("overlap_px=0",), ("region_px=64",)])
+def test_tiles_are_put_together_in_other_ways(
+    predict: Command, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    assert predict("tissues=[b]", *words).code == 0
+    assert ids(tmp_path / "out/b")
+
+
+@pytest.mark.slow
+def test_workers_find_the_same_cells(predict: Command, tmp_path: Path) -> None:
+    assert predict("tissues=[a]").code == 0
+    alone = (tmp_path / "out/a/cells.csv").read_text()
+    assert predict("tissues=[a]", "workers=2", "overwrite=true").code == 0
+    assert (tmp_path / "out/a/cells.csv").read_text() == alone
+
+
+def test_tissues_without_labels_have_cells_all_the_same(predict: Command, tmp_path: Path) -> None:
+    small = stained(20, 24, 7, instances=None, classes=None, sp=None)
+    large = stained(100, 70, 8, instances=None, classes=None, sp=None)
+    path = tmp_path / "plain.zarr"
+    with TissueWriter(path, mpp=0.5, classes=CLASSES[:2], images=("he",)) as writer:
+        writer.add("small", small)  # than a tile
+        writer.add("large", large)
+    assert not TissueStore(path).labelled("small")
+    result = predict(f"store.path={path}")
+    assert result.code == 0, result.err
+    for name, size in (("small", (20, 24)), ("large", (100, 70))):
+        assert read_labels(tmp_path / "out" / name).instances[0].shape == size
+
+
+def test_an_image_file_is_predicted(predict: Command, tmp_path: Path) -> None:
+    he = stained(90, 80, 3).he
+    assert he is not None
+    tifffile.imwrite(tmp_path / "slide.tif", np.moveaxis(he, 0, -1), photometric="rgb")
+    line = error_line(predict(f"image={tmp_path / 'slide.tif'}"))
+    assert "mpp" in line
+    given = (f"image.he={tmp_path / 'slide.tif'}", "image.mpp=0.5")
+    result = predict(*given)
+    assert result.code == 0, result.err
+    assert ids(tmp_path / "out/slide")
+    assert "1 of 1 tissues are there already" in predict(*given).out
+
+
+def test_pixels_without_nuclei_give_empty_tables(
+    predict: Command, command: Command, run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "blind")
+    content = torch.load(copy / "decoder.ckpt", weights_only=True)
+    biases = [k for k in content["state"] if k.endswith("bias") and "foreground" in k]
+    content["state"][biases[-1]].fill_(-1e4)
+    torch.save(content, copy / "decoder.ckpt")
+    words = (f"run={copy}", f"out={tmp_path / 'out'}", *ALONE, "tissues=[a]", FORMATS)
+    result = command("predict", *words)
+    assert result.code == 0, result.err
+    assert ids(tmp_path / "out/a") == []
+    assert json.loads((tmp_path / "out/a/cells.geojson").read_text())["features"] == []
+    assert anndata.read_h5ad(tmp_path / "out/a/cells.h5ad").shape == (0, 2)
+
+
+def test_maps_that_are_no_numbers_name_the_tile(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "damaged")
+    content = torch.load(copy / "decoder.ckpt", weights_only=True)
+    next(v for k, v in content["state"].items() if k.endswith("weight")).fill_(torch.nan)
+    torch.save(content, copy / "decoder.ckpt")
+    line = error_line(command("predict", f"run={copy}", f"out={tmp_path / 'out'}", *ALONE))
+    assert "not finite for tissue a, tile at row 0, column 0" in line
+    assert not list((tmp_path / "out").glob("*"))
+
+
+REFUSED = {
+    "instances=boundary": "wants the head boundary, but this run's decoder has classes, ",
+    "instances.preset=odd": "preset",
+    "views=3": "views=3 is unknown: choose from 1, 4, 8",
+    "blend=smooth": "blend=smooth is unknown: choose from linear, core",
+    "types=best": "types=best is unknown: choose from mean, majority",
+    "overlap_px=24": "choose a multiple of 16 up to 16",
+    "overlap_px=-1": "overlap_px=-1",
+    "region_px=1": "region_px=1",
+    "workers=-1": "workers=-1",
+    "ring_um=-1": "ring_um=-1",
+    "formats=[csv,xls]": "xls",
+    "formats=csv": "wanted some of",
+    "formats=[spatialdata]": "spatialdata",
+    "tissues=[z]": "Choose from",
+    "image=nowhere.tif": "nowhere.tif",
+    "image.sp=nowhere.tif": "nowhere.tif",
+    "image={what: x}": "Could not override 'image'",
+    "image=3": "wanted a file, or he, sp, mpp, channels",
+    "embedding=maybe": "embedding=maybe: wanted true or false",
+    "data.tile_px=20": "data.tile_px=20 is not a multiple of the 8 px patch",
+    "store.path=nowhere.zarr": "no tissue store at nowhere.zarr",
+    "trainer.devices=2": "predict computes on one so far",
+}
+
+
+@pytest.mark.parametrize(("word", "said"), REFUSED.items(), ids=REFUSED)
+def test_mistakes_are_one_line(predict: Command, tmp_path: Path, word: str, said: str) -> None:
+    words = ("instances=hv", word) if word.startswith("instances.") else (word,)
+    assert said in error_line(predict(*words))
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_an_instance_decoder_that_fits_is_offered(predict: Command) -> None:
+    line = error_line(predict("instances=boundary"))
+    assert "choose instances=hv or components" in line
+
+
+def test_a_store_of_another_scale_is_refused(predict: Command, tmp_path: Path) -> None:
+    with TissueWriter(tmp_path / "fine.zarr", mpp=0.25, classes=CLASSES, images=("he",)) as writer:
+        writer.add("a", random_tissue(sp=None))
+    line = error_line(predict(f"store.path={tmp_path / 'fine.zarr'}"))
+    assert "mpp: 0.5 ≠ 0.25" in line
+
+
+def test_the_folder_of_a_run_is_no_place_for_cells(command: Command, run: Path) -> None:
+    assert "is the folder of a run" in error_line(command("predict", f"run={run}", f"out={run}"))
+
+
+def test_a_store_and_an_image_are_one_too_many(predict: Command, tmp_path: Path) -> None:
+    store = write_store(tmp_path / "x.zarr", {"a": random_tissue()})
+    line = error_line(predict(f"store.path={store.path}", "image=a.tif"))
+    assert "both say what to predict" in line
