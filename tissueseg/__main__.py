@@ -7,6 +7,7 @@ COMMANDS = {
     "embed": "a store and an encoder    -> features of every tile, encoded once",
     "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
     "evaluate": "a finished run            -> every score again, on any side of the split",
+    "predict": "a finished run and images -> cells of whole tissues: outlines, types, tables",
     "doctor": "what train would be given -> what is missing, mismatched or fine",
     "export": "a store                   -> what napari or spatialdata open",
 }

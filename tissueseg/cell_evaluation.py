@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tissueseg.cells.workers import worker_pool
 from tissueseg.modules.cell_scoring import CellScoring, FoundCells, Judged
-from tissueseg.modules.panels import Cells, draw_instances
+from tissueseg.modules.panels import ShownCells, draw_instances
 from tissueseg.prediction import PredictedTissue, Predictor
 from tissueseg.reporting.overview_pictures import CellView, crop
 from tissueseg.reporting.pixel_progress import PixelProgress
@@ -89,6 +89,9 @@ def _draw(
     true_types = np.zeros(int(judged.ids.max(initial=0)) + 1, np.int64)
     true_types[judged.ids] = judged.types if predictor.types else 1
     labels = np.asarray(canvas[window.y : window.y + height, window.x : window.x + width])
-    known = Cells(truth.astype(np.int64), true_types), Cells(labels.astype(np.int64), types)
+    known = (
+        ShownCells(truth.astype(np.int64), true_types),
+        ShownCells(labels.astype(np.int64), types, judged.doubtful),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     draw_instances(image, *known, judged.matches, table).save(folder / f"{tissue}_cells.png")

@@ -24,6 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 from tissueseg.config import CONFIG_DIR
 from tissueseg.errors import ConfigError, TissuesegError, in_one_line
 
+SHORT = {
+    "predict": {"store": "store.path", "image": "image.file"},
+    "evaluate": {"store": "store.path"},
+}
+"""Command -> words that are short for an option."""
+
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -181,6 +187,14 @@ def one_line(error: BaseException) -> str:
     return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"
 
 
+def _spell_out(name: str, word: str) -> str:
+    """`store=PATH` in full, where a command knows such short forms."""
+    key, mark, value = word.partition("=")
+    full = SHORT.get(name, {}).get(key)
+    plain_value = bool(mark) and value not in ("", "null") and not value.startswith("{")
+    return f"{full}={value}" if full and plain_value else word
+
+
 def _take_setting(name: str) -> None:
     """Let `$TISSUESEG_SETTING` stand for `setting=…` where the command line names none.
 
@@ -188,7 +202,7 @@ def _take_setting(name: str) -> None:
     parser takes overrides on one side of a flag only, so they are gathered behind the flags.
     """
     program, *arguments = sys.argv
-    overrides = [a for a in arguments if _OVERRIDE.match(a)]
+    overrides = [_spell_out(name, a) for a in arguments if _OVERRIDE.match(a)]
     flags = [a for a in arguments if not _OVERRIDE.match(a)]
     setting = os.environ.get("TISSUESEG_SETTING")
     said = any(override.startswith("setting=") for override in overrides)

@@ -16,7 +16,7 @@ from tissueseg.errors import (
     WeightsNotFoundError,
     in_one_line,
 )
-from tissueseg.trained import run_folder, trained_config
+from tissueseg.trained import check_command, run_folder, trained_config
 
 if TYPE_CHECKING:
     from tissueseg.data.splits import Split
@@ -42,9 +42,10 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.reporting.scores import side_scores, write_score_tables
     from tissueseg.reporting.tables import cell_table, class_table
 
+    folder, console = run_folder(config), Console()
+    check_command(config)
     _check_values(config)
     check_options(config)
-    folder, console = run_folder(config), Console()
     trained, precision = trained_config(config, folder)
     checkpoint = load_decoder(folder / runs.DECODER)
     preflight.check(trained)
@@ -81,8 +82,8 @@ def evaluate(config: DictConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     about, sides = checkpoint.about(trained.name), {title: scores}
     runs.save_confusion(out, "val", counts)
-    runs.write_json(out / runs.METRICS, about | sides)
     write_score_tables(out, about["classes"], scores)
+    runs.write_json(out / runs.METRICS, about | sides)
     console.print(class_table(about, sides))
     if predictor is not None:
         console.print(cell_table(scores["cells"]))

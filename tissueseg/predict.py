@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg.command import plain, run_command
-from tissueseg.errors import ConfigError, TissueDataError
-from tissueseg.trained import run_folder, trained_config
+from tissueseg.errors import ConfigError
+from tissueseg.store.notices import gather
+from tissueseg.trained import check_command, check_path, run_folder, trained_config
 
 if TYPE_CHECKING:
     from tissueseg.instances.cell_table import CellSchema
@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from tissueseg.reporting.tissue_summary import TissueSummary
     from tissueseg.store.tissues import TissueStore
 
-STAMP = "prediction.json"
-"""Stands in the folder of every tissue that is complete, and says how it was made."""
-
 SPATIALDATA = "spatialdata"
-_IMAGE = ("he", "sp", "mpp", "channels")
-_DECIDING = ("instances", "types", "embedding", "ring_um", "views", "blend", "overlap_px")
+_IMAGE = ("file", "he", "sp", "mpp", "channels")
+_DECIDING = ("types", "embedding", "ring_um", "views", "blend")
 
 
 class Job(NamedTuple):
@@ -38,10 +35,11 @@ class Job(NamedTuple):
     run: Path
     out: Path
     store: TissueStore
+    file_px: float  # pixels of an image file per pixel of the store that was made of it
     tissues: tuple[str, ...]
     checkpoint: DecoderCheckpoint
     predictor: Predictor
-    made_by: dict[str, Any]  # what decides on the cells, beside the tissue's pixels
+    settings: dict[str, Any]  # that decide on the cells, beside the pixels
     about: dict[str, str]  # for people
     console: Console
 
@@ -49,25 +47,23 @@ class Job(NamedTuple):
 def predict(config: DictConfig) -> None:
     """Check, then find and export the cells of tissue after tissue."""
     from tissueseg.cells.workers import worker_pool
+    from tissueseg.reporting.prediction_folder import found_in, is_there
     from tissueseg.reporting.tissue_page import write_prediction_page
-    from tissueseg.reporting.tissue_summary import TissueSummary
 
     job = _open(config, Console())
     _announce(job)
-    kept = {tissue for tissue in job.tissues if _is_there(job, tissue)}
+    exports, again = _exports(config), config.overwrite
+    kept = {t for t in job.tissues if is_there(job.out / t, _made_by(job, t), exports, again)}
     if kept:
         _say(job, f"{len(kept)} of {len(job.tissues)} tissues are there already, and are kept")
     with worker_pool(job.predictor.workers) as pool:
         for tissue in (tissue for tissue in job.tissues if tissue not in kept):
             _predict(job, tissue, pool)
-    stamps = [_stamp(job.out / tissue) or {} for tissue in job.tissues]
-    summaries = [TissueSummary.from_dict(stamp["summary"]) for stamp in stamps]
-    if config.preview:
+    summaries = found_in(job.out)
+    if config.preview:  # of all tissues in the folder, whichever call found them
         write_prediction_page(job.out, f"Cells by {job.about['run']}", summaries)
-    _say(
-        job,
-        f"{sum(s.cells.total for s in summaries):,} cells in {len(summaries)} tissues: {job.out}",
-    )
+    asked = [s for s in summaries if s.tissue in job.tissues]
+    _say(job, f"{sum(s.cells.total for s in asked):,} cells in {len(asked)} tissues: {job.out}")
 
 
 def _open(config: DictConfig, console: Console) -> Job:
@@ -80,9 +76,11 @@ def _open(config: DictConfig, console: Console) -> Job:
     from tissueseg.workers import autocast_of, chosen_devices
 
     folder = run_folder(config)
+    check_command(config)
     check_options(config)
     _check_formats(config)
     _settle_image(config)
+    _check_tissues(config)
     trained, _ = trained_config(config, folder)
     trained.features, trained.embeddings.path = "online", None
     checkpoint = load_decoder(folder / runs.DECODER)
@@ -92,7 +90,8 @@ def _open(config: DictConfig, console: Console) -> Job:
     runs.check_writable(out)
     if (out / runs.CONFIG).exists():
         raise ConfigError(f"out={out} is the folder of a run: choose another.")
-    store = _open_store(config, trained, checkpoint, out, console)
+    store, file_px = _open_store(config, trained, checkpoint, out, console)
+    _refuse_inside(out, store)
     names = None if config.tissues is None else list(config.tissues)
     tissues = chosen(store, names)
     if (device := chosen_devices(trained))[1:]:
@@ -106,8 +105,9 @@ def _open(config: DictConfig, console: Console) -> Job:
     shown |= {"encoder": about["encoder"], "decoder": str(trained.name)}
     shown |= {"instances": str(predictor.instances), "date": time.strftime("%Y-%m-%d")}
     shown["commit"] = str(runs.environment()["commit"])
-    made_by = _made_by(config, folder, predictor)
-    return Job(config, folder, out, store, tissues, checkpoint, predictor, made_by, shown, console)
+    settings = _settings(config, folder, predictor)
+    parts = (checkpoint, predictor, settings, shown)
+    return Job(config, folder, out, store, file_px, tissues, *parts, console)
 
 
 def _open_store(
@@ -116,40 +116,61 @@ def _open_store(
     checkpoint: DecoderCheckpoint,
     out: Path,
     console: Console,
-) -> TissueStore:
-    """The store that is named, the run's own, or one that is made of image files."""
+) -> tuple[TissueStore, float]:
+    """The store that is named, the run's own, or one that is made of image files; see `Job.file_px`."""
     from tissueseg import assembly
     from tissueseg.contracts import DataSpec
-    from tissueseg.store.image_store import image_store
+    from tissueseg.store.image_store import file_mpp, image_store
 
     image = config.image
     if not (image.he or image.sp):
-        return assembly.open_store(trained, console)
+        return assembly.open_store(trained, console), 1.0
     he, sp = (Path(path) if path else None for path in (image.he, image.sp))
     channels = None if image.channels is None else plain(image)["channels"]
-    wanted = DataSpec(**checkpoint.data)
-    return image_store(he, sp, wanted, image.mpp, channels, out / "images.zarr", config.overwrite)
+    given = (he, sp, DataSpec(**checkpoint.data), image.mpp, channels)
+    found = file_mpp(*given)
+    store = image_store(*given, out / "images.zarr", config.overwrite)
+    return store, (store.mpp / found if store.mpp and found else 1.0)
+
+
+def _refuse_inside(out: Path, store: TissueStore) -> None:
+    """Results in a store would be taken for its own; but for the one that is made for them."""
+    if "://" not in store.address and out.resolve().is_relative_to(store.path.resolve()):
+        raise ConfigError(
+            f"out={out} lies in the store {store.address}: choose a folder elsewhere."
+        )
+
+
+def _check_tissues(config: DictConfig) -> None:
+    tissues = plain(config).get("tissues")
+    names = isinstance(tissues, list) and all(isinstance(name, str) for name in tissues)
+    if tissues is not None and not names:
+        raise ConfigError(
+            f"tissues={tissues}: wanted names as in tissues=[a,b], in quotes where they look like "
+            "numbers (\"tissues=['1']\"), or null for all."
+        )
 
 
 def _settle_image(config: DictConfig) -> None:
-    """Spell out `image=FILE`, whose kind the run's modality tells.
+    """Find out what kind of image a file is, which the run's modality tells.
 
     Raises:
         ConfigError: options that are none, or a store beside the image.
     """
     from tissueseg.reporting import runs
 
-    if isinstance(config.image, str):
-        modality = OmegaConf.select(OmegaConf.load(run_folder(config) / runs.CONFIG), "modality")
-        if modality not in ("he", "sp"):
-            raise ConfigError(
-                f"image={config.image}: this run uses {modality}. Give image.he=… and image.sp=…"
-            )
-        known = dict.fromkeys(_IMAGE)
-        OmegaConf.update(config, "image", known | {modality: config.image}, merge=False)
     image: Any = config.image
     if not OmegaConf.is_dict(image) or set(image) - set(_IMAGE):
         raise ConfigError(f"image={image}: wanted a file, or {', '.join(_IMAGE)}.")
+    for kind in ("file", "he", "sp"):
+        check_path(f"image.{kind}", image[kind], optional=True)
+    if image.file:
+        modality = OmegaConf.select(OmegaConf.load(run_folder(config) / runs.CONFIG), "modality")
+        if modality not in ("he", "sp"):
+            raise ConfigError(
+                f"image={image.file}: this run uses {modality}. Give image.he=… and image.sp=…"
+            )
+        image[modality] = image.file
     if config.store.path is not None and (image.he or image.sp):
         raise ConfigError("store.path and image both say what to predict: give one of them.")
 
@@ -176,16 +197,26 @@ def _title(config: DictConfig, trained: DictConfig) -> str:
     return "demo" if trained.store.path is None else Path(str(trained.store.path)).stem
 
 
-def _made_by(config: DictConfig, run: Path, predictor: Predictor) -> dict[str, Any]:
-    """All that cells depend on, but for the pixels: what was made by the same is not made again."""
+def _settings(config: DictConfig, run: Path, predictor: Predictor) -> dict[str, Any]:
+    """All that cells depend on, but for the pixels."""
     from tissueseg.reporting import runs
 
     decoder = hashlib.sha256((run / runs.DECODER).read_bytes()).hexdigest()
-    options = {key: plain(config)[key] for key in _DECIDING if key != "instances"}
-    options["overlap_px"] = predictor.overlap_px
-    options |= {"instances": str(predictor.instances), "tile_px": predictor.tile_px}
-    options |= {"region_px": predictor.region_px, "formats": plain(config)["formats"]}
-    return {"decoder": decoder} | options | {"preview": config.preview}
+    options = {key: plain(config)[key] for key in _DECIDING}
+    tiles = {"tile_px": predictor.tile_px, "overlap_px": predictor.overlap_px}
+    how = {"instances": str(predictor.instances), "precision": config.trainer.precision}
+    return {"decoder": decoder} | options | tiles | how
+
+
+def _made_by(job: Job, tissue: str) -> dict[str, Any]:
+    """What a tissue's cells are made by: what was made by the same is not made again."""
+    digests = job.store.attributes(tissue)["digests"]
+    return job.settings | {"images": {kind: digests[kind] for kind in job.store.images}}
+
+
+def _exports(config: DictConfig) -> list[str]:
+    """What is written of every tissue, beside its label image."""
+    return [*plain(config)["formats"], *(["preview"] if config.preview else [])]
 
 
 def _announce(job: Job) -> None:
@@ -194,58 +225,38 @@ def _announce(job: Job) -> None:
     _say(job, f"{job.about['run']}: {len(job.tissues)} tissues of {job.store.address}")
     for line in job.predictor.describe():
         _say(job, line)
+    for line in _about_images(job, *job.tissues):
+        _say(job, f"notice: {line}")
     if seen:
         _say(job, f"notice: {len(seen)} of them trained the decoder, such as {seen[0]}")
     if job.predictor.encoder.spec.random_init:
         _say(job, "notice: the encoder has random weights: its cells test the machinery only")
 
 
-def _is_there(job: Job, tissue: str) -> bool:
-    """Whether a tissue was predicted before, by the same means.
-
-    Raises:
-        TissueDataError: something else stands in its place.
-    """
-    folder = job.out / tissue
-    if not folder.exists():
-        return False
-    found = _stamp(folder)
-    if found is None:
-        raise TissueDataError(f"{folder} was not made by predict: choose another out.")
-    wanted = _identity(job, tissue)
-    if differ := sorted(key for key in wanted if found["made_by"].get(key) != wanted[key]):
-        if job.config.overwrite:
-            return False
-        raise TissueDataError(
-            f"{folder} exists already, made with another {', '.join(differ)}: choose another out or "
-            "overwrite=true."
-        )
-    return not job.config.overwrite
-
-
-def _identity(job: Job, tissue: str) -> dict[str, Any]:
-    digests = job.store.attributes(tissue)["digests"]
-    return job.made_by | {"images": {kind: digests[kind] for kind in job.store.images}}
-
-
-def _stamp(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _about_images(job: Job, *tissues: str) -> list[str]:
+    """What was assumed of image files and changed in them."""
+    if job.store.path != job.out / "images.zarr":
+        return []
+    said = gather({tissue: job.store.attributes(tissue)["notices"] for tissue in tissues})
+    if job.file_px != 1:
+        said = [
+            *said,
+            f"resampled: a pixel is {job.file_px:.4g} of the file, on which GeoJSON lies",
+        ]
+    return list(said)
 
 
 def _predict(job: Job, tissue: str, pool: Executor) -> None:
     """One tissue: found in a hidden folder, which takes its name when all is there."""
-    from tissueseg.reporting import runs
     from tissueseg.reporting.pixel_progress import PixelProgress
+    from tissueseg.reporting.prediction_folder import is_complete, write_stamp
     from tissueseg.tables.cell_files import CellFiles
     from tissueseg.tables.targets import complete
 
     entry = job.store.entry(tissue)
-    schema = job.predictor.schema(tissue, job.about | {"tissue": tissue})
+    schema = job.predictor.schema(tissue, job.about | {"tissue": tissue}, job.file_px)
     formats = [name for name in plain(job.config)["formats"] if name != SPATIALDATA]
-    with complete(job.out / tissue, job.config.overwrite, lambda path: bool(_stamp(path))) as place:
+    with complete(job.out / tissue, job.config.overwrite, is_complete) as place:
         place.mkdir()
         pixels = entry.height * entry.width
         with (
@@ -254,9 +265,7 @@ def _predict(job: Job, tissue: str, pool: Executor) -> None:
         ):
             found = job.predictor.predict(schema, place, pool, files.add, progress.tell)
         summary = _finish(job, schema, place, found)
-        runs.write_json(
-            place / STAMP, {"made_by": _identity(job, tissue), "summary": summary.as_dict()}
-        )
+        write_stamp(place, _made_by(job, tissue), _exports(job.config), summary)
     progress.done(found.counts.cells, found.seconds, found.network_s)
 
 
@@ -280,9 +289,9 @@ def _finish(job: Job, schema: CellSchema, place: Path, found: PredictedTissue) -
         job.store.mpp,
         counts,
         schema.about,
-        duplicates=found.counts.duplicates,
+        duplicates=found.counts.dropped,
         random_weights=job.predictor.encoder.spec.random_init,
-        notices=tuple(found.notices),
+        notices=(*_about_images(job, tissue), *found.notices),
     )
     if not job.config.preview:
         return replace(summary, files=list_files(place))

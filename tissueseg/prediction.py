@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tissueseg.cells.block_work import TYPINGS, BlockWork
 from tissueseg.cells.map_files import MapFiles
 from tissueseg.cells.map_layout import MapLayout
-from tissueseg.cells.pipeline import CellCounts, CellPipeline
+from tissueseg.cells.pipeline import CellPipeline
 from tissueseg.cells.workers import default_count
 from tissueseg.command import build, finish
 from tissueseg.config import CONFIG_DIR
@@ -34,6 +34,7 @@ from tissueseg.features import build_encoder
 from tissueseg.instances.boxes import Box
 from tissueseg.instances.cell_table import CellSchema, CellTable
 from tissueseg.instances.maps import InstanceDecoder, Maps
+from tissueseg.instances.stitch import Stitched
 from tissueseg.instances.tiling import BLENDS
 from tissueseg.modules.checkpoint import DecoderCheckpoint
 from tissueseg.modules.inference import TileNetwork
@@ -56,7 +57,7 @@ CHOSEN_BY_HEADS = {"hv": "hv", "boundary": "boundary"}
 class PredictedTissue:
     """What was found in a tissue, beside the files that were written."""
 
-    counts: CellCounts
+    counts: Stitched
     tally: CellTally
     labels: LabelImage
     seconds: float
@@ -147,8 +148,8 @@ class Predictor:
             )
         return lines
 
-    def schema(self, tissue: str, about: dict[str, str]) -> CellSchema:
-        """What the table of a tissue's cells will hold."""
+    def schema(self, tissue: str, about: dict[str, str], file_px: float = 1.0) -> CellSchema:
+        """What the table of a tissue's cells will hold; `file_px` as there."""
         types = self.classes[1:]
         shown = "sp" in self._images
         return CellSchema(
@@ -158,6 +159,7 @@ class Predictor:
             channels=tuple(c.name for c in self.store.panel) if shown else (),
             embedding_width=self.encoder.spec.channels[-1] if self._embedding else 0,
             about=about,
+            file_px=file_px,
         )
 
     def predict(
@@ -276,7 +278,7 @@ def open_instances(config: DictConfig, heads: list[str]) -> InstanceDecoder:
 def check_options(config: DictConfig) -> None:
     """Refuse numbers and names that mean nothing, before anything is opened."""
     for key, known in (("blend", BLENDS), ("types", TYPINGS), ("views", DIHEDRAL)):
-        if config[key] not in known or isinstance(config[key], bool):
+        if config[key] not in known or isinstance(config[key], bool | float):
             options = ", ".join(map(str, known))
             raise ConfigError(f"{key}={config[key]} is unknown: choose from {options}.")
     for key in ("embedding", "preview", "overwrite"):
@@ -322,10 +324,9 @@ def _region(region_px: int, stride_px: int) -> int:
     return max(region_px // stride_px, 1) * stride_px
 
 
-def _notices(counts: CellCounts) -> list[str]:
+def _notices(counts: Stitched) -> list[str]:
     said = {
         "cells are larger than the widest window and were cut": counts.cut,
-        "instances were found by two blocks and counted once": counts.duplicates,
         "cells gave pixels to one that another block had found": counts.trimmed,
     }
     return [f"{n} {what}" for what, n in said.items() if n]

@@ -8,7 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tissueseg.errors import ConfigError
+from tissueseg.numbers import check_whole
 from tissueseg.reporting import runs
+
+ACCELERATORS = ("cpu", "gpu", "cuda", "auto")
 
 _BEFORE = {
     "views": {"dihedral": 1, "extra": 0},
@@ -42,7 +45,40 @@ def run_folder(config: DictConfig) -> Path:
     """
     if OmegaConf.is_missing(config, "run"):
         raise ConfigError("give run=<run folder> on the command line: the folder `train` printed.")
+    check_path("run", config.run)
     return runs.open_run_folder(Path(config.run))
+
+
+def check_path(key: str, value: Any, optional: bool = False) -> None:
+    """Refuse what is no path, such as a number without quotes.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if not (isinstance(value, str) and value) and not (optional and value is None):
+        raise ConfigError(
+            f"{key}={value}: wanted a path{' or null' if optional else ''} (in quotes where it looks "
+            "like a number)."
+        )
+
+
+def check_command(config: DictConfig) -> None:
+    """Refuse options of a command on a finished run that have the wrong form.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for key in ("store", "data", "encoder", "markers", "trainer"):
+        if not OmegaConf.is_dict(config.get(key)):
+            raise ConfigError(f"{key}={config.get(key)}: wanted options, such as {key}.…=…")
+    check_path("store.path", config.store.path, optional=True)
+    check_path("out", config.out, optional=True)
+    check_whole("data.batch_size", config.data.batch_size, 1)
+    if config.trainer.accelerator not in ACCELERATORS:
+        raise ConfigError(
+            f"trainer.accelerator={config.trainer.accelerator} is unknown: choose from "
+            f"{', '.join(ACCELERATORS)}."
+        )
 
 
 def trained_config(config: DictConfig, folder: Path) -> tuple[DictConfig, str]:

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 from nuclei_made import DENSITIES, made_nuclei, noisy_maps, recovery
+from published_recipe import literal_recipe
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from tissueseg.instances import watershed as floods
 from tissueseg.instances.boundary import instance_boundary
@@ -69,34 +69,6 @@ def loop_over_nuclei(labels: np.ndarray) -> np.ndarray:
                 offset[offset > 0] /= np.amax(offset[offset > 0])
             maps[channel][box][nucleus > 0] = offset[nucleus > 0]
     return maps
-
-
-def literal_recipe(
-    foreground: np.ndarray, hv: np.ndarray, sobel_px: int, min_marker_px: int
-) -> np.ndarray:
-    """HoVer-Net's post-processing as it is described, with scipy, OpenCV and scikit-image."""
-    inside = (large_enough(ndimage.label(foreground >= 0.5)[0], 10) > 0).astype(np.int32)
-    h, v = stretched(hv[0]), stretched(hv[1])
-    across = 1 - stretched(cv2.Sobel(h, cv2.CV_64F, 1, 0, ksize=sobel_px))
-    down = 1 - stretched(cv2.Sobel(v, cv2.CV_64F, 0, 1, ksize=sobel_px))
-    overall = np.maximum(across, down) - (1 - inside)
-    overall[overall < 0] = 0
-    energy = -cv2.GaussianBlur((1 - overall) * inside, (3, 3), 0)
-    markers = inside - (overall >= 0.4).astype(np.int32)
-    markers[markers < 0] = 0
-    filled = ndimage.binary_fill_holes(markers).astype(np.uint8)
-    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    opened = cv2.morphologyEx(filled, cv2.MORPH_OPEN, ellipse)
-    seeds = large_enough(ndimage.label(opened)[0], min_marker_px)
-    return watershed(energy, markers=seeds, mask=inside > 0)
-
-
-def stretched(one: np.ndarray) -> np.ndarray:
-    return cv2.normalize(one, None, 0, 1, cv2.NORM_MINMAX, cv2.CV_32F)  # pyright: ignore
-
-
-def large_enough(labels: np.ndarray, least_px: int) -> np.ndarray:
-    return np.where((np.bincount(labels.reshape(-1)) >= least_px)[labels], labels, 0)
 
 
 def test_encoding_against_a_loop_over_nuclei() -> None:

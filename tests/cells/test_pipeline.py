@@ -4,98 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
-from nuclei_made import made_nuclei
 
-from tissueseg.cells.block_work import BlockWork
-from tissueseg.cells.map_files import MapFiles
-from tissueseg.cells.map_layout import MapLayout
-from tissueseg.cells.pipeline import CellCounts, CellPipeline
-from tissueseg.cells.workers import worker_pool
 from tissueseg.errors import TissueDataError
-from tissueseg.instances.boxes import Box
-from tissueseg.instances.cell_table import CellSchema, CellTable
-from tissueseg.instances.hv import encode_hv
-from tissueseg.instances.hv_decoder import HvDecoder
-from tissueseg.instances.maps import InstanceDecoder, Maps
+from tissueseg.instances.maps import Maps
 
-TYPES = ((1, "tumor", "#ff0000"), (2, "immune", "#00ff00"))
-LAYOUT = MapLayout.of(("foreground", "hv", "classes"), 3)
-SCHEMA = CellSchema("t", 0.5, TYPES, embedding_width=4)
-
-
-@pytest.fixture(scope="module")
-def truth() -> np.ndarray:
-    return made_nuclei(600, 0.5, "dense")[:330, :410]
-
-
-@pytest.fixture(scope="module")
-def planes(truth: np.ndarray) -> np.ndarray:
-    """Perfect maps: even cells are tumor, odd ones immune."""
-    classes = np.stack([truth == 0, (truth > 0) & (truth % 2 == 0), truth % 2 == 1])
-    maps = [(truth > 0)[None], encode_hv(truth), classes]
-    return np.concatenate([part.astype(np.float32) for part in maps])
-
-
-class Found:
-    """What a pipeline handed on."""
-
-    def __init__(self) -> None:
-        self.parts: list[CellTable] = []
-        self.labels = np.zeros((0, 0), np.uint32)
-        self.counts = CellCounts()
-
-    def column(self, name: str) -> np.ndarray:
-        return np.concatenate([part.columns[name] for part in self.parts])
-
-
-Find = Callable[..., Found]
-
-
-@pytest.fixture
-def find(tmp_path: Path, planes: np.ndarray) -> Find:
-    def run(region: int, workers: int = 0, decoder: InstanceDecoder | None = None) -> Found:
-        found, shape = Found(), planes.shape[1:]
-        folders = [tmp_path / f"{kind}-{region}-{workers}" for kind in ("maps", "features")]
-        for folder in folders:
-            folder.mkdir()
-        features = np.random.default_rng(0).random((4, -(-shape[0] // 2), -(-shape[1] // 2)))
-        work = BlockWork(
-            schema=SCHEMA,
-            shape=(shape[0], shape[1]),
-            maps=MapFiles(folders[0], region),
-            layout=LAYOUT,
-            decoder=decoder or HvDecoder(),
-            mpp=0.5,
-            store="",
-            images=(),
-            features=MapFiles(folders[1], region // 2),
-            stride_px=2,
-        )
-        found.labels = np.zeros(shape, np.uint32)
-        with worker_pool(workers) as pool:
-            pipeline = CellPipeline(work, pool, workers, found.labels, found.parts.append)
-            for y in range(0, shape[0], region):
-                for x in range(0, shape[1], region):
-                    box = Box(y, x, min(region, shape[0] - y), min(region, shape[1] - x))
-                    tokens = Box(y // 2, x // 2, -(-box.height // 2), -(-box.width // 2))
-                    work.maps.put(box, planes[(slice(None), *box.slices)])
-                    assert work.features is not None
-                    work.features.put(tokens, features[(slice(None), *tokens.slices)])
-                    pipeline.region_put()
-            found.counts = pipeline.finish()
-        found.files = len(list(folders[0].iterdir()))  # pyright: ignore[reportAttributeAccessIssue]
-        return found
-
-    return run
-
-
-@pytest.fixture
-def whole(find: Find) -> Found:
-    return find(512)
+from .conftest import Find, Found
 
 
 @pytest.mark.parametrize("region", [64, 128, 200])
@@ -105,6 +24,9 @@ def test_blocks_of_any_size_find_and_measure_the_same_cells(
     found = find(region)
     assert found.counts.cells == whole.counts.cells
     assert not found.counts.cut
+    assert {"od_eosin", "median_CD3", "ring_mean_DAPI", "ring_median_CD3"} <= set(
+        whole.parts[0].columns
+    )
     ids = found.column("id")
     np.testing.assert_array_equal(ids, np.arange(1, found.counts.cells + 1))
     pairs = np.unique(np.stack([found.labels.ravel(), whole.labels.ravel()], 1), axis=0)
@@ -134,6 +56,38 @@ def test_what_is_found_is_what_was_there(whole: Found, truth: np.ndarray) -> Non
     even = truth[inside] % 2 == 0
     types = np.concatenate([[0], whole.column("type")])[whole.labels[inside]]
     assert (even == (types == 1)).mean() > 0.99
+
+
+class Late(Executor):
+    """Does nothing before its result is asked for, and counts what waits."""
+
+    def __init__(self) -> None:
+        self.waiting = self.most = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        return Asked(self, partial(fn, *args, **kwargs))
+
+
+class Asked(Future[Any]):
+    def __init__(self, pool: Late, job: Callable[[], Any]) -> None:
+        super().__init__()
+        self._pool, self._job = pool, job
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._pool.waiting -= 1
+        return self._job()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_few_blocks_are_under_way_at_a_time(find: Find, whole: Found, workers: int) -> None:
+    pool = Late()
+    found = find(64, workers, make_pool=lambda count: pool)
+    assert found.counts.cells == whole.counts.cells
+    assert pool.waiting == 0
+    columns = -(-whole.labels.shape[1] // 64)  # measured together when the last of them is painted
+    assert 3 * workers <= pool.most <= 3 * workers + columns
 
 
 @pytest.mark.slow

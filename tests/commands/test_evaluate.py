@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from feature_runs import WORDS
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.demo import CLASSES, PANEL
@@ -218,3 +219,17 @@ def test_what_evaluate_scores_is_what_predict_finds(command: Command, run: Path)
     assert sum(map(sum, zip(*cells["types"], strict=True))) >= found
     detected = np.array(cells["types"])[:, 1:].sum()
     assert detected == found
+
+
+def test_nuclei_without_types_are_scored_too(command: Command, here: Path) -> None:
+    words = ("decoder=instance", "monitor=val/dice/nucleus", "epochs=1", "run_dir=run")
+    assert command("train", *WORDS, *words).code == 0
+    result = command("evaluate", "run=run", ALONE)
+    assert result.code == 0, result.err
+    cells = json.loads((here / "run/evaluation/val/metrics.json").read_text())["val"]["cells"]
+    assert cells["type_names"] == ["nothing", "nucleus"]
+    assert "hv_mse_pooled" in cells["scores"]
+    assert not {"mpq_image", "ece_pooled"} & set(cells["scores"])
+    assert "reliability" not in cells
+    with (here / "run/evaluation/val/cell_types.csv").open() as file:
+        assert len(list(csv.reader(file))) == 3

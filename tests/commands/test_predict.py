@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,8 +44,6 @@ def stained(height: int, width: int, seed: int, **parts: Any) -> Tissue:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on H&E, trained on a store of its own, not to be changed."""
-    import sys
-
     from tissueseg.command import run_command
     from tissueseg.train import train
 
@@ -111,6 +113,121 @@ def test_other_options_do_not_mix_with_what_is_there(predict: Command, tmp_path:
     assert stamp["made_by"]["views"] == 8
 
 
+DECIDING = {
+    "instances=components": "instances",
+    "overlap_px=0": "overlap_px",
+    "types=majority": "types",
+    "ring_um=3": "ring_um",
+    "blend=core": "blend",
+    "embedding=false": "embedding",
+    "data.tile_px=64": "tile_px",
+    "trainer.precision=bf16-mixed": "precision",
+}
+
+
+@pytest.fixture(scope="module")
+def made(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cells of one tissue, not to be changed."""
+    from tissueseg.command import run_command
+    from tissueseg.predict import predict
+
+    out = tmp_path_factory.mktemp("made") / "out"
+    words = [f"run={run}", f"out={out}", "tissues=[a]", *ALONE]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tissueseg.predict", *words, "overlap_px=16"])
+        run_command("predict", predict)
+    return out
+
+
+@pytest.mark.parametrize(("word", "named"), DECIDING.items(), ids=DECIDING)
+def test_whatever_cells_depend_on_is_compared(
+    command: Command, run: Path, made: Path, word: str, named: str
+) -> None:
+    words = (f"run={run}", f"out={made}", "tissues=[a]", *ALONE)
+    overlap = () if word.startswith(("overlap", "data")) else ("overlap_px=16",)
+    line = error_line(command("predict", *words, *overlap, word))
+    assert f"made with another {named}:" in line
+
+
+def test_other_decoders_and_pixels_are_compared(
+    command: Command, run: Path, made: Path, tmp_path: Path
+) -> None:
+    words = (f"out={made}", "tissues=[a]", "overlap_px=16", *ALONE)
+    copy = shutil.copytree(run, tmp_path / "other")
+    content = torch.load(copy / "decoder.ckpt", weights_only=True)
+    torch.save(content | {"epoch": 3}, copy / "decoder.ckpt")
+    assert "another decoder:" in error_line(command("predict", f"run={copy}", *words))
+    store = write_store(tmp_path / "other.zarr", {"a": stained(128, 128, 9)})
+    other = (f"run={run}", f"store.path={store.path}", *words)
+    assert "another images:" in error_line(command("predict", *other))
+
+
+def test_formats_that_are_not_asked_for_any_more_do_no_harm(
+    command: Command, run: Path, made: Path
+) -> None:
+    words = (f"run={run}", f"out={made}", "tissues=[a]", "overlap_px=16", *ALONE)
+    assert command("predict", *words, "formats=[geojson,csv]").code == 0
+    line = error_line(command("predict", *words, "formats=[csv,anndata]"))
+    assert "exists already, without anndata" in line
+
+
+def test_the_page_of_a_folder_has_all_its_tissues(predict: Command, tmp_path: Path) -> None:
+    for tissue in "ab":
+        assert predict(f"tissues=[{tissue}]", "preview=true", "formats=[csv]").code == 0
+    page = (tmp_path / "out/index.html").read_text()
+    assert all(f'href="{tissue}/index.html"' in page for tissue in "ab")
+
+
+def test_outlines_of_a_resampled_image_lie_on_its_file(predict: Command, tmp_path: Path) -> None:
+    he = stained(96, 80, 3).he
+    assert he is not None
+    fine = np.moveaxis(he, 0, -1).repeat(2, 0).repeat(2, 1)
+    tifffile.imwrite(tmp_path / "fine.tif", fine, photometric="rgb")
+    result = predict("image.mpp=0.25", f"image={tmp_path / 'fine.tif'}")
+    assert result.code == 0, result.err
+    assert "a pixel is 2 of the file" in result.out
+    folder = tmp_path / "out/fine"
+    with (folder / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    features = json.loads((folder / "cells.geojson").read_text())["features"]
+    for row, feature in zip(rows, features, strict=True):
+        rings = feature["geometry"]["coordinates"]
+        rings = rings[0] if feature["geometry"]["type"] == "MultiPolygon" else rings
+        x, y = np.array(rings[0]).T
+        assert x.min() >= 2 * int(row["left_px"])
+        assert x.max() <= 2 * int(row["right_px"])
+        assert y.max() == 2 * int(row["bottom_px"]) or len(rings) > 1
+    notices = json.loads((folder / "prediction.json").read_text())["summary"]["notices"]
+    assert any("a pixel is 2 of the file" in line for line in notices)
+
+
+def test_results_do_not_go_into_a_store(command: Command, run: Path) -> None:
+    store = run.parent / "cohort.zarr"
+    line = error_line(command("predict", f"run={run}", f"out={store / 'cells'}", *ALONE))
+    assert "lies in the store" in line
+    assert not (store / "cells").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_nothing_runs_on_when_the_command_is_ended(
+    run: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    words = [f"run={run}", f"out={out}", "workers=1", "views=8", "data.batch_size=1"]
+    command = [sys.executable, "-m", "tissueseg.predict", *words, "overlap_px=16"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as parent:
+        while parent.poll() is None and not list(out.glob(".*.partial-*/.maps-*/maps")):
+            time.sleep(0.02)
+        time.sleep(0.3)  # in the midst of the network's work
+        parent.send_signal(sent)
+        parent.communicate(timeout=60)  # until all who write into these pipes have ended
+    left = list(out.glob(".*"))
+    assert bool(left) == (sent == signal.SIGKILL)
+    assert parent.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[sent]
+
+
 def test_a_folder_of_somebody_else_is_left_alone(predict: Command, tmp_path: Path) -> None:
     other = tmp_path / "out/a/notes.txt"
     other.parent.mkdir(parents=True)
@@ -169,7 +286,7 @@ def test_an_image_file_is_predicted(predict: Command, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "slide.tif", np.moveaxis(he, 0, -1), photometric="rgb")
     line = error_line(predict(f"image={tmp_path / 'slide.tif'}"))
     assert "mpp" in line
-    given = (f"image.he={tmp_path / 'slide.tif'}", "image.mpp=0.5")
+    given = (f"image={tmp_path / 'slide.tif'}", "image.mpp=0.5")
     result = predict(*given)
     assert result.code == 0, result.err
     assert ids(tmp_path / "out/slide")
@@ -222,11 +339,23 @@ REFUSED = {
     "image=nowhere.tif": "nowhere.tif",
     "image.sp=nowhere.tif": "nowhere.tif",
     "image={what: x}": "Could not override 'image'",
-    "image=3": "wanted a file, or he, sp, mpp, channels",
+    "image=3": "image.file=3: wanted a path or null",
     "embedding=maybe": "embedding=maybe: wanted true or false",
     "data.tile_px=20": "data.tile_px=20 is not a multiple of the 8 px patch",
     "store.path=nowhere.zarr": "no tissue store at nowhere.zarr",
     "trainer.devices=2": "predict computes on one so far",
+    "trainer.accelerator=tpu": "trainer.accelerator=tpu is unknown",
+    "views=8.0": "views=8.0 is unknown",
+    "tissues=a": "wanted names as in tissues=[a,b]",
+    "tissues=0": "wanted names as in tissues=[a,b]",
+    "out=5": "out=5: wanted a path or null",
+    "store=5": "store.path=5: wanted a path or null",
+    "store.path=5": "store.path=5: wanted a path or null",
+    "image.he=5": "image.he=5: wanted a path or null",
+    "data=null": "data=None: wanted options",
+    "data.batch_size=null": "data.batch_size",
+    "run=5": "run=5: wanted a path",
+    "instances.nucleus_um=1e9": "nucleus_um",
 }
 
 

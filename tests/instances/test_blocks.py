@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tissueseg.errors import ConfigError, TissueDataError
-from tissueseg.instances.blocks import blocks, decoded
+from tissueseg.instances.blocks import anchors, blocks, decoded
 from tissueseg.instances.boxes import Block, Box
 
 quick = settings(deadline=None, max_examples=40)
@@ -129,6 +129,15 @@ def test_a_ring_belongs_to_one_block_though_its_centroid_is_background():
     (owner,) = (f for f in found if f.cells)
     assert owner.labels.sum() == ring.sum()
     assert owner.cut == 0
+
+
+def test_the_anchor_of_a_bent_instance_is_the_pixel_nearest_to_its_centroid():
+    labels = np.zeros((9, 13), dtype=np.int32)
+    labels[8, 1:12] = labels[:8, 1] = labels[:8, 8:12] = 5
+    labels[3:6, 8] = 0  # the centroid lies in row 5 and column 7, which is background
+    assert np.ravel(anchors(labels, np.array([5]))).tolist() == [6, 8]  # row 5 alone: (5, 1)
+    turned = np.ascontiguousarray(labels.T)
+    assert np.ravel(anchors(turned, np.array([5]))).tolist() == [8, 6]
 
 
 def test_own_instances_are_numbered_in_reading_order_whatever_ids_the_decoder_gives():

@@ -34,6 +34,12 @@ def test_cells_that_are_surely_background_have_all_types_alike(typing):
     assert type_probs(classes, PIXELS, [1, 2], typing).tolist() == [[0.5, 0.5]] * 2
 
 
+def test_of_classes_as_likely_a_pixel_votes_for_the_first():
+    classes = np.array([[0.2, 0.4, 0, 0, 0.2], [0.4, 0.4, 0.2, 1, 0.4], [0.4, 0.2, 0.8, 0, 0.4]])
+    found = type_probs(classes[:, None], PIXELS, [1, 2], "majority")
+    assert found.tolist() == [[0.5, 0.5], [1, 0]]  # of the first cell one pixel is background
+
+
 def test_the_majority_equals_a_loop():
     rng = np.random.default_rng(0)
     classes = rng.random((5, 20, 20), dtype=np.float32)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from nuclei_made import made_nuclei
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 from skimage.measure import regionprops
 
 from tissueseg.errors import ConfigError, TissueDataError
@@ -98,19 +99,28 @@ def test_intensities_in_nuclei_and_rings_equal_a_loop():
     seen = window(NUCLEI)
     found = measure(seen, SCHEMA, ring_um=1.5).columns
     distance = ndimage.distance_transform_edt(NUCLEI == 0)
-    near = (distance > 0) & (distance <= 3)
+    near, nuclei = np.argwhere((distance > 0) & (distance <= 3)), np.argwhere(NUCLEI > 0)
+    nearest = cdist(near, nuclei, "sqeuclidean").argmin(axis=1)  # of several the first as one reads
+    owner = np.zeros_like(NUCLEI)
+    owner[tuple(near.T)] = NUCLEI[tuple(nuclei[nearest].T)]
     for row in range(0, len(seen.own), 9):
-        inside = seen.own[row] == NUCLEI
-        # Ties go to the lowest id: nothing of a lower one as near, nothing of a higher one nearer.
-        own = ndimage.distance_transform_edt(~inside)
-        lower = ndimage.distance_transform_edt(~((NUCLEI > 0) & (seen.own[row] > NUCLEI)))
-        lower = lower if row else np.full(own.shape, np.inf)
-        ring = near & (own == distance) & (own < lower)
+        inside, ring = seen.own[row] == NUCLEI, seen.own[row] == owner
         for c, name in enumerate(SCHEMA.channels):
             for prefix, pixels in (("", inside), ("ring_", ring)):
                 values = seen.sp[c][pixels]
                 assert found[f"{prefix}median_{name}"][row] == np.median(values)
                 assert found[f"{prefix}mean_{name}"][row] == pytest.approx(values.mean())
+
+
+@pytest.mark.parametrize("mpp", [0.5, None])
+def test_a_ring_is_at_least_one_pixel_wide(mpp):
+    labels = np.zeros((7, 7), int)
+    labels[2:5, 2:5] = 1
+    seen, schema = window(labels), CellSchema("a", mpp, TYPES, ("DAPI", "CD3"), 5)
+    found = measure(seen, schema, ring_um=0.1, ring_px=0.2).columns
+    around = seen.sp[0][[1, 1, 1, 2, 3, 4, 2, 3, 4, 5, 5, 5], [2, 3, 4, 1, 1, 1, 5, 5, 5, 2, 3, 4]]
+    assert found["ring_median_DAPI"][0] == np.median(around)
+    assert found["ring_mean_DAPI"][0] == pytest.approx(around.mean())
 
 
 def test_no_room_for_a_ring_is_nan():

@@ -252,6 +252,14 @@ def test_an_instance_more_than_half_taken_is_dropped_and_leaves_no_gap():
     np.testing.assert_array_equal(canvas[1], [0, 1, 1, 1, 0, 0, 0, 10, 0, 0, 0, 0])
 
 
+def test_an_instance_more_than_half_taken_is_dropped_though_its_anchor_is_free():
+    canvas = np.zeros((3, 12), dtype=np.uint32)
+    canvas[1, 1:5] = canvas[1, 9:11] = 1  # free: columns 4 … 7 of ten, with the middle
+    part = one_more(canvas, ["1" * 10])
+    assert (part.cells, part.dropped, part.trimmed) == (0, 1, 0)
+    assert canvas.max() == 1
+
+
 def test_a_larger_version_of_what_is_there_is_dropped_though_most_of_it_is_free():
     canvas = np.zeros((7, 7), dtype=np.uint32)
     canvas[3, 3] = 1

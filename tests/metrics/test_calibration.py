@@ -71,6 +71,14 @@ def test_confidence_of_zero_and_one_have_a_bin():
     assert counts[:, 0].sum() == 2
 
 
+def test_a_confidence_between_two_bins_is_in_the_lower_one():
+    probs = [[0.2, 0.1], [0.4, 0.4], [0.6, 0.1], [0.61, 0.1]]
+    counts = calibration_counts(probs, [1, 1, 1, 1], bins=5)
+    assert counts[:, 0].tolist() == [1, 1, 1, 1, 0]
+    rows = reliability(counts)
+    assert (rows.low[0], rows.high[0], rows.confidence[0]) == (0, 0.2, 0.2)
+
+
 def test_parts_of_an_image_add_up_and_processes_merge():
     cells, (one, two) = make_cells(1), (Calibration(2), Calibration(2))
     one.update(1, cells[0][:17], cells[1][:17])

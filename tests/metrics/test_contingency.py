@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import TissueDataError
-from tissueseg.metrics.contingency import contingency, joined, majority_types, types_of
+from tissueseg.metrics.contingency import contingency, joined, types_of
 
 
 def make_pair(seed, shape=(13, 17), ids=6, scale=1):
@@ -135,9 +135,3 @@ def test_what_is_no_pair_of_label_images_is_refused(truth, predicted, says):
 def test_types_are_looked_up_whatever_their_order():
     assert types_of([2, 5, 70_000, 9], [70_000, 1, 2], [3, 4, 1]).tolist() == [1, IGNORE, 3, IGNORE]
     assert types_of([], [1], [3]).tolist() == []
-
-
-def test_the_type_of_a_nucleus_is_that_of_most_typed_pixels():
-    labels = np.array([[1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 0]])
-    classes = np.array([[3, 2, 2, 0, IGNORE, IGNORE, 5, 6, 4, 0, 1]])
-    assert majority_types(contingency(labels, classes)).tolist() == [2, 5, 4, IGNORE]

@@ -1,5 +1,7 @@
 """Panels: tiles put together into a field, and the colours of what was missed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +14,8 @@ from tissueseg.drawing import INK, composite
 from tissueseg.modules.panels import (
     CELL_ERRORS,
     ERRORS,
-    Cells,
     Panel,
+    ShownCells,
     draw_instances,
     draw_panel,
     error_map,
@@ -133,7 +135,7 @@ def squares(*places, size=5, types=(), shape=(40, 40)):
     labels = np.zeros(shape, np.int32)
     for id, (y, x) in enumerate(places, 1):
         labels[y : y + size, x : x + size] = id
-    return Cells(labels, np.array([0, *types]))
+    return ShownCells(labels, np.array([0, *types]))
 
 
 def test_every_cell_is_filled_with_what_became_of_it():
@@ -147,6 +149,13 @@ def test_every_cell_is_filled_with_what_became_of_it():
     assert tuple(picture[2, 2]) == INK  # the annotation's rim
     assert tuple(picture[2, 12]) == CELL_ERRORS["missed"]
     assert len(set(picture[35, 35].tolist())) == 1
+
+
+def test_a_cell_on_unknown_ground_is_no_false_alarm():
+    found = replace(squares((2, 2), (22, 2), types=(1, 1)), doubtful=np.array([2]))
+    picture = instance_errors(squares(types=()), found, [])
+    assert tuple(picture[4, 4]) == CELL_ERRORS["false"]
+    assert tuple(picture[24, 4]) == CELL_ERRORS["not judged"]
 
 
 def test_a_missed_cell_lies_over_a_false_one_whose_rim_is_seen():

@@ -112,17 +112,6 @@ def test_no_read_is_larger_than_a_window(tmp_path: Path, monkeypatch: pytest.Mon
     assert sum(sizes) < 4 * SHAPE[0] * SHAPE[1]  # once for types, 4/3 for each pyramid
 
 
-def test_the_image_is_named_as_seen_from_the_labels(tmp_path: Path) -> None:
-    folder = tmp_path / "out" / "t1"
-    for image, wanted in (
-        (tmp_path / "store.zarr/t1/he", "../../../../store.zarr/t1/he"),
-        ("s3://bucket/store.zarr/t1/he", "s3://bucket/store.zarr/t1/he"),
-    ):
-        LabelImage.create(folder, (40, 40), 0.5, CLASSES, image=image)
-        root: Any = zarr.open_group(folder / "labels.ome.zarr", mode="r")
-        assert root["instances"].attrs["ome"]["image-label"]["source"]["image"] == wanted
-
-
 def test_a_tissue_without_cells_has_empty_labels(tmp_path: Path) -> None:
     LabelImage.create(tmp_path, (600, 40), 0.5, CLASSES).finish(np.zeros(1, np.int64))
     found = read_labels(tmp_path)
@@ -142,15 +131,14 @@ def test_unfinished_labels_are_not_read_but_painted_anew(tmp_path: Path) -> None
     made.finish(np.zeros(1, np.uint8))
     with pytest.raises(TissueDataError, match="exists already"):
         LabelImage.create(tmp_path, (40, 40), 0.5, CLASSES)
-    LabelImage.create(tmp_path, (20, 20), 0.5, CLASSES, overwrite=True)
 
 
 def test_what_is_no_label_image_is_never_replaced(tmp_path: Path) -> None:
     precious = tmp_path / "labels.ome.zarr" / "thesis.tex"
     precious.parent.mkdir()
     precious.write_text("years")
-    with pytest.raises(TissueDataError, match="not made by this export"):
-        LabelImage.create(tmp_path, (40, 40), 0.5, CLASSES, overwrite=True)
+    with pytest.raises(TissueDataError, match="exists already"):
+        LabelImage.create(tmp_path, (40, 40), 0.5, CLASSES)
     assert precious.read_text() == "years"
 
 

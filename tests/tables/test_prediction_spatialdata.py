@@ -105,6 +105,5 @@ def test_what_is_missing_or_taken_is_said(tmp_path: Path) -> None:
     write_prediction_spatialdata(tmp_path, target, SCHEMA)
     with pytest.raises(TissueDataError, match="exists already"):
         write_prediction_spatialdata(tmp_path, target, SCHEMA)
-    write_prediction_spatialdata(tmp_path, target, SCHEMA, overwrite=True)
     with pytest.raises(TissueDataError, match="spatialdata takes names"):
         write_prediction_spatialdata(tmp_path, target, CellSchema("a b", 0.5, TYPES))

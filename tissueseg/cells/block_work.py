@@ -55,8 +55,9 @@ class BlockWork:
 
     def decode(self, block: Block) -> Decoded:
         """The instances that a block owns."""
-        reach_px = max(self.decoder.reach_px(self.mpp), 1)
-        return decoded(block, self.shape, self._labels, most_px=self.maps.region, rim_px=reach_px)
+        # One more than is wrong near a window's end: an instance may seem to end where that begins.
+        rim_px = min(self.decoder.reach_px(self.mpp), self.maps.region) + 1  # maps go no further
+        return decoded(block, self.shape, self._labels, most_px=self.maps.region, rim_px=rim_px)
 
     def measure(self, labels: np.ndarray, own: np.ndarray, box: Box) -> CellTable:
         """A row for each cell that a block owns.
@@ -79,7 +80,10 @@ class BlockWork:
             features_origin=(grid.y, grid.x),
             stride_px=self.stride_px,
         )
-        return measure(window, self.schema, typing=self.typing, ring_um=self.ring_um)
+        ring_px = self.ring_um / self.mpp  # an assumed scale holds here as well
+        return measure(
+            window, self.schema, typing=self.typing, ring_um=self.ring_um, ring_px=ring_px
+        )
 
     def _labels(self, box: Box) -> np.ndarray:
         return self.decoder(self.layout.maps(self.maps.read(box)), self.mpp)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,19 +20,9 @@ from tissueseg.errors import TissueDataError
 from tissueseg.instances.blocks import Decoded, blocks
 from tissueseg.instances.boxes import Box
 from tissueseg.instances.cell_table import CellTable
-from tissueseg.instances.stitch import Canvas, Painted, paint
+from tissueseg.instances.stitch import Canvas, Painted, Stitched, paint
 
 _AHEAD = 3  # blocks under way per worker
-
-
-@dataclass
-class CellCounts:
-    """What became of a tissue's instances."""
-
-    cells: int = 0
-    duplicates: int = 0  # dropped: another block had painted most of them
-    trimmed: int = 0  # of which another block had painted a part
-    cut: int = 0  # larger than the widest window that was tried
 
 
 class _Placed(NamedTuple):
@@ -73,7 +62,7 @@ class CellPipeline:
         self._decoding: deque[Future[Decoded]] = deque()
         self._placed: deque[_Placed] = deque()
         self._measuring: deque[tuple[int, Future[CellTable]]] = deque()
-        self.counts = CellCounts()
+        self.counts = Stitched(0, 0, 0, 0)
 
     def region_put(self) -> None:
         """One region more, in rows, has its maps on the disk: blocks may have all they want now."""
@@ -81,7 +70,7 @@ class CellPipeline:
         self._begin()
         self._settle(most=self._most)
 
-    def finish(self) -> CellCounts:
+    def finish(self) -> Stitched:
         """Wait for what is under way; all regions must have been put."""
         assert self._put == len(self._blocks)
         self._settle(most=0)
@@ -122,10 +111,13 @@ class CellPipeline:
         placed = _Placed(self._painted, _around(painted), painted.first_id, painted.cells)
         self._placed.append(placed)
         self._painted += 1
-        self.counts.cells += painted.cells
-        self.counts.cut += painted.cut
-        self.counts.duplicates += painted.dropped
-        self.counts.trimmed += painted.trimmed
+        cells, dropped, trimmed, cut = self.counts
+        self.counts = Stitched(
+            cells + painted.cells,
+            dropped + painted.dropped,
+            trimmed + painted.trimmed,
+            cut + painted.cut,
+        )
         self._measure()
 
     def _measure(self) -> None:

@@ -146,7 +146,7 @@ def _types(seen: _Seen, window: CellWindow, schema: CellSchema, typing: str) -> 
 def _intensities(seen: _Seen, window: CellWindow, schema: CellSchema, radius_px: float) -> _Columns:
     if window.sp is None:
         return
-    around = rings(seen.numbered.image, radius_px, seen.numbered.highest)
+    around = rings(seen.numbered.image, radius_px)
     ring = spread(cut(around, seen.numbered.row), seen.count)
     for prefix, pixels in (("", seen.pixels), ("ring_", ring)):
         for kind, found in intensities(window.sp, pixels)._asdict().items():

@@ -1,1 +1,1 @@
-"""Scores, pooled over every pixel of a split."""
+"""Scores of pixels and of instances: counted by tissue, averaged as their names say."""

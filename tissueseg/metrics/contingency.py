@@ -133,23 +133,6 @@ def types_of(ids: ArrayLike, known_ids: ArrayLike, types: ArrayLike) -> _Ints:
     return found
 
 
-def majority_types(table: Contingency) -> _Ints:
-    """(n,) class id that most pixels of each nucleus have; IGNORE where no pixel has any.
-
-    Background and IGNORE are no types; of equally frequent ones the lower id is taken.
-
-    Args:
-        table: `contingency(labels, classes)`, with the class image for the prediction.
-    """
-    typed = np.flatnonzero(table.predicted_ids[table.pair_predicted] != IGNORE)
-    nucleus, px = table.pair_truth[typed], table.pair_px[typed]
-    order = np.lexsort((-px, nucleus))
-    nuclei, first = np.unique(nucleus[order], return_index=True)
-    types = np.full(len(table.truth_ids), IGNORE, np.int64)
-    types[nuclei] = table.predicted_ids[table.pair_predicted[typed[order[first]]]]
-    return types
-
-
 def _cells(part: Contingency) -> _Ints:
     """(3, n) truth, prediction and pixels of a table; 0 is background."""
     pairs = (

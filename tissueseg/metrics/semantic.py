@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torchmetrics import Metric
 
 from tissueseg.contracts import IGNORE
 from tissueseg.errors import TissueDataError
-
-Scores = NDArray[np.float64]
+from tissueseg.metrics.averages import Scores, mean_defined, ratio
 
 
 class PooledConfusion(Metric):
@@ -86,7 +85,7 @@ def semantic_scores(confusion: ArrayLike) -> SemanticScores:
     return SemanticScores(
         dice=tuple(dice.tolist()),
         iou=tuple(iou.tolist()),
-        truth_share=tuple(_ratio(truth, np.full_like(truth, truth.sum())).tolist()),
+        truth_share=tuple(ratio(truth, np.full_like(truth, truth.sum())).tolist()),
         macro_dice=macro(dice),
         macro_dice_foreground=macro(dice, foreground=True),
         macro_iou=macro(iou),
@@ -97,13 +96,13 @@ def semantic_scores(confusion: ArrayLike) -> SemanticScores:
 def dice_per_class(confusion: ArrayLike) -> Scores:
     """2|T ∩ P| / (|T| + |P|) of a confusion matrix (n, n); NaN for a class in neither."""
     hit, truth, predicted = _marginals(confusion)
-    return _ratio(2 * hit, truth + predicted)
+    return ratio(2 * hit, truth + predicted)
 
 
 def iou_per_class(confusion: ArrayLike) -> Scores:
     """|T ∩ P| / |T ∪ P| of a confusion matrix (n, n); NaN for a class in neither."""
     hit, truth, predicted = _marginals(confusion)
-    return _ratio(hit, truth + predicted - hit)
+    return ratio(hit, truth + predicted - hit)
 
 
 def macro(values: ArrayLike, foreground: bool = False) -> float:
@@ -113,9 +112,7 @@ def macro(values: ArrayLike, foreground: bool = False) -> float:
         values: (n,) scores per class, background first.
         foreground: leave the background out.
     """
-    scores = np.asarray(values, np.float64)[1 if foreground else 0 :]
-    defined = scores[~np.isnan(scores)]
-    return float(defined.mean()) if defined.size else float("nan")
+    return float(mean_defined(np.asarray(values, np.float64)[1 if foreground else 0 :]))
 
 
 def prior_dice(train_pixels: ArrayLike, truth_pixels: ArrayLike) -> Scores:
@@ -133,21 +130,16 @@ def prior_dice(train_pixels: ArrayLike, truth_pixels: ArrayLike) -> Scores:
         (n,); NaN for a class in neither.
     """
     p, q = (
-        _ratio(pixels, np.full_like(pixels, pixels.sum()))
+        ratio(pixels, np.full_like(pixels, pixels.sum()))
         for pixels in (np.asarray(x, np.float64) for x in (train_pixels, truth_pixels))
     )
-    return _ratio(2 * p * q, p + q)
+    return ratio(2 * p * q, p + q)
 
 
 def _marginals(confusion: ArrayLike) -> tuple[Scores, Scores, Scores]:
     """Pixels per class: hit, in truth, predicted."""
     counts = np.asarray(confusion, np.float64)
     return np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-
-
-def _ratio(part: Scores, whole: Scores) -> Scores:
-    """Element-wise quotient, NaN over 0."""
-    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
 def _check_ids(what: str, ids: Tensor, below: int) -> None:

@@ -13,6 +13,7 @@ from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
 from tissueseg.instances.boxes import Box
 from tissueseg.instances.cell_table import CellTable
+from tissueseg.instances.foreground import foreground
 from tissueseg.instances.hv import encode_hv
 from tissueseg.instances.maps import Maps
 from tissueseg.instances.stitch import Canvas
@@ -65,6 +66,7 @@ class Judged(NamedTuple):
     ids: np.ndarray  # (n,)
     types: np.ndarray  # (n,) class ids, IGNORE where unknown
     matches: np.ndarray  # (k, 2) ids of true and predicted cells of IoU > .5
+    doubtful: np.ndarray  # (m,) ids of predicted cells on unknown ground, no false alarms
 
 
 class CellScoring:
@@ -100,7 +102,7 @@ class CellScoring:
         wide = box.grown(int(_WHOLE_UM / self._mpp), shape)
         labels, valid = self._truth(image, wide)
         core = box.within(wide)
-        counts = foreground_counts(labels[core] > 0, maps.foreground >= 0.5, valid[core])
+        counts = foreground_counts(labels[core] > 0, foreground(maps), valid[core])
         self.foreground.update(image, counts)
         if maps.hv is not None:
             self._has_hv = True
@@ -141,7 +143,7 @@ class CellScoring:
         )
         rows = table.matches
         matches = (table.truth_ids[rows.truth], table.predicted_ids[rows.predicted])
-        return Judged(true.ids, true.classes, np.stack(matches, 1))
+        return Judged(true.ids, true.classes, np.stack(matches, 1), doubtful)
 
     def scores(self) -> dict[str, float]:
         """All of them, the averaging in their names."""
@@ -152,12 +154,15 @@ class CellScoring:
         return {t: self._named(slice(i, i + 1), None) for i, t in enumerate(self._tissues)}
 
     def tables(self) -> dict[str, Any]:
-        """Detected against true types, and how far probabilities can be trusted."""
-        pooled = self.calibration.compute().numpy().sum(0)
-        bins = reliability(pooled)
-        rows = {name: np.asarray(value).tolist() for name, value in bins._asdict().items()}
+        """Detected against true types, and how far their probabilities can be trusted."""
         types = self.detection.compute().numpy().sum(0).tolist()
-        return {"types": types, "reliability": rows}
+        names = ["nothing", *(self._types or ()), "unknown" if self._types else "nucleus"]
+        found: dict[str, Any] = {"type_names": names, "types": types}
+        if not self._types:
+            return found
+        bins = reliability(self.calibration.compute().numpy().sum(0))
+        rows = {name: np.asarray(value).tolist() for name, value in bins._asdict().items()}
+        return found | {"reliability": rows}
 
     def _named(self, images: slice, groups: Sequence[str] | None) -> dict[str, float]:
         def counted(metric: Any) -> NDArray[Any]:

@@ -36,15 +36,17 @@ CELL_ERRORS = {
     "missed": ERRORS["missed"],
     "false": ERRORS["false alarm"],
     "wrong type": ERRORS["wrong class"],
+    "not judged": (255, 255, 255),
 }
 
 
 @dataclass(frozen=True)
-class Cells:
+class ShownCells:
     """Instances of a field and what they are."""
 
     labels: np.ndarray  # (H, W), 0 background
     types: np.ndarray  # (highest id + 1,) class ids by id, IGNORE where not known
+    doubtful: np.ndarray | None = None  # (n,) ids of cells on unknown ground, which are not judged
 
 
 @dataclass
@@ -102,8 +104,8 @@ def error_map(classes: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def draw_instances(
     image: np.ndarray,
-    truth: Cells,
-    predicted: Cells,
+    truth: ShownCells,
+    predicted: ShownCells,
     matches: np.ndarray,
     table: Sequence[TissueClass],
 ) -> Image.Image:
@@ -126,11 +128,11 @@ def draw_instances(
     return sheet(pictures, [*legend, *CELL_ERRORS.items()])
 
 
-def instance_errors(truth: Cells, predicted: Cells, matches: np.ndarray) -> np.ndarray:
+def instance_errors(truth: ShownCells, predicted: ShownCells, matches: np.ndarray) -> np.ndarray:
     """What became of every cell, filled in a colour of CELL_ERRORS, with the rims of all of them.
 
     Matched cells are shown where they were predicted, with the rim of the annotation in ink. Types that
-    are not known are not wrong. A missed cell lies over a false one, whose rim stays to be seen.
+    are not known are not wrong, and cells on unknown ground are not judged. A missed cell lies over a false one, whose rim stays to be seen.
 
     Args:
         truth: annotated cells.
@@ -145,6 +147,8 @@ def instance_errors(truth: Cells, predicted: Cells, matches: np.ndarray) -> np.n
     right = (kinds[0] == kinds[1]) | (kinds[0] == IGNORE) | (kinds[1] == IGNORE)
     paper = np.array((235, 235, 235), np.uint8)
     found = _colored(predicted, "false", paper)
+    if predicted.doubtful is not None:
+        found[predicted.doubtful] = CELL_ERRORS["not judged"]
     found[found_ids] = CELL_ERRORS["wrong type"]
     found[found_ids[right]] = CELL_ERRORS["matched"]
     missed = np.ones(len(truth.types), bool)
@@ -159,7 +163,7 @@ def instance_errors(truth: Cells, predicted: Cells, matches: np.ndarray) -> np.n
     return picture
 
 
-def _colored(cells: Cells, kind: str, background: np.ndarray) -> np.ndarray:
+def _colored(cells: ShownCells, kind: str, background: np.ndarray) -> np.ndarray:
     """(highest id + 1, 3) uint8: one colour for all cells."""
     colors = np.tile(np.array(CELL_ERRORS[kind], np.uint8), (len(cells.types), 1))
     colors[0] = background

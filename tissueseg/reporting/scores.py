@@ -68,10 +68,10 @@ def write_score_tables(folder: Path, classes: Sequence[str], side: Mapping[str, 
         rows.append([tissue, *(values[key] for key in keys), *of_cells])
     _write_rows(folder / "tissues.csv", ["tissue", *keys, *scores_of_one(cells)], rows)
     if cells:
-        names = ["nothing", *classes[1:], "unknown"]
+        names = cells["type_names"]
         rows = [[name, *row] for name, row in zip(names, cells["types"], strict=True)]
         _write_rows(folder / "cell_types.csv", ["true \\ detected", *names], rows)
-        bins = cells["reliability"]
+    if cells and (bins := cells.get("reliability")):
         _write_rows(folder / "reliability.csv", list(bins), zip(*bins.values(), strict=True))
 
 

@@ -21,13 +21,10 @@ OPENS = {
     "labels.ome.zarr": "napari labels.ome.zarr/instances (plugin napari-ome-zarr), ome-zarr, Fiji",
     ".spatialdata.zarr": "spatialdata.read_zarr, napari-spatialdata",
     ".geojson": "QuPath: drag onto the image; QGIS",
-    ".geojson.gz": "QuPath: drag onto the image",
     ".h5ad": "scanpy.read_h5ad, squidpy, CELLxGENE",
-    ".zarr": "anndata.read_zarr",
     ".geo.parquet": "geopandas.read_parquet, QGIS",
     ".parquet": "pandas.read_parquet, polars, DuckDB, R arrow",
     ".csv": "any spreadsheet, pandas.read_csv",
-    ".csv.gz": "pandas.read_csv, R readr",
     ".json": "any text editor",
     ".png": "any picture viewer",
 }

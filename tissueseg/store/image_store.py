@@ -55,6 +55,18 @@ def image_store(
     return convert(source, out, overwrite=overwrite, recipe=recipe)
 
 
+def file_mpp(
+    he: Path | None,
+    sp: Path | None,
+    wanted: DataSpec,
+    mpp: float | None,
+    channels: Sequence[Any] | None,
+) -> float | None:
+    """µm per pixel that `image_store` takes the files to have; None where the network knows no scale."""
+    source = ImagesSource(he, sp, wanted, mpp, channels)
+    return source.scale(source.tissues[0])
+
+
 def _fitted(source: ImagesSource) -> Source:
     """The source at the µm/px of the network."""
     wanted = source.wanted.mpp

@@ -53,18 +53,11 @@ class CellFiles:
         folder: of the tissue.
         schema: of the cells.
         formats: names that `check_formats` accepts.
-        overwrite: whether files that are there give way.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        schema: CellSchema,
-        formats: Sequence[str],
-        overwrite: bool = False,
-    ) -> None:
+    def __init__(self, folder: str | Path, schema: CellSchema, formats: Sequence[str]) -> None:
         kinds = [FORMATS[name] for name in check_formats(formats)]
-        self.writers = [k(Path(folder) / k.file_name, schema, overwrite) for k in kinds]
+        self.writers = [k(Path(folder) / k.file_name, schema) for k in kinds]
         self._stack = ExitStack()
 
     @property

@@ -1,6 +1,7 @@
 """Cells as GeoJSON for QuPath 0.5 and later: a polygon each, with type, colour and measurements.
 
-Coordinates are pixels of the tissue at full resolution, as QuPath wants them. It reads `objectType`,
+Coordinates are pixels at full resolution, as QuPath wants them: of the image file, where the tissue was
+resampled from one (`file_px`), else of the tissue. It reads `objectType`,
 `classification` and `measurements`, an object of numbers in which NaN and null stop the import
 (https://github.com/qupath/qupath/issues/1293): what is not known is left out. Arrow prints the
 coordinates, because a JSON library needs a Python object for each of them.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
@@ -57,7 +59,8 @@ class GeoJsonCells(CellWriter):
     def _features(self, part: CellTable, outlines: Outlines) -> Iterator[str]:
         ids = part.columns["id"].tolist()
         types = part.columns.get("type", np.zeros(len(ids), np.int64)).tolist()
-        rows = zip(ids, types, geometries(outlines), measurements(part), strict=True)
+        placed = replace(outlines, points=outlines.points * np.float32(self.schema.file_px))
+        rows = zip(ids, types, geometries(placed), measurements(part), strict=True)
         for id, type, geometry, measured in rows:
             yield (
                 f'{{"type":"Feature","id":"{uuid5(_NAMESPACE, f"{self.schema.tissue}:{id}")}",'

@@ -12,7 +12,6 @@ than Blosc does, and as fast.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,8 +65,6 @@ class LabelImage:
         shape: tuple[int, int],
         mpp: float | None,
         classes: Sequence[TissueClass],
-        image: str | Path | None = None,
-        overwrite: bool = False,
     ) -> LabelImage:
         """Make `<folder>/labels.ome.zarr`, empty; what was left unfinished there is replaced.
 
@@ -76,15 +73,13 @@ class LabelImage:
             shape: height and width, px.
             mpp: µm per pixel; None: not known.
             classes: the types cells may have, background first.
-            image: NGFF group of the image the cells were found in, where there is one.
-            overwrite: replace a finished one.
 
         Raises:
             TissueDataError: a finished one is there, or something else.
             StoreWriteError: the disk does not take it.
         """
         path = Path(folder) / NAME
-        check_target(path, overwrite or _is_unfinished(path), _is_label_image)
+        check_target(path, _is_unfinished(path), _is_label_image)
         with _writing(path):
             root = zarr.open_group(path, mode="w")
             root.attrs["ome"] = {"version": layout.NGFF_VERSION, "labels": list(_TYPES)}
@@ -94,7 +89,8 @@ class LabelImage:
                 shown = classes if name == "classes" else ()
                 metadata = layout.label_metadata(name, mpp, "", shown, level_count(shape))
                 group = root.create_group(name)
-                group.attrs.update(_with_source(metadata, path / name, image))
+                del metadata["ome"]["image-label"]["source"]  # NGFF has no word for no image
+                group.attrs.update(metadata)
                 levels[name] = _empty_levels(group, dtype, shape)
         return cls(path, levels)
 
@@ -139,7 +135,7 @@ def read_labels(folder: str | Path) -> LabelLevels:
     """
     path = Path(folder) / NAME
     if not _is_label_image(path):
-        raise StoreNotFoundError(f"no label image at {path}: predict the tissue with labels.")
+        raise StoreNotFoundError(f"no label image at {path}: predict the tissue first.")
     if _is_unfinished(path):
         raise TissueDataError(f"{path} was left unfinished: predict the tissue again.")
     levels = {name: _opened(path / name) for name in _TYPES}
@@ -167,18 +163,6 @@ def _empty_levels(group: zarr.Group, dtype: np.dtype, shape: tuple[int, int]) ->
         levels.append(array)
         shape = halved(shape)
     return levels
-
-
-def _with_source(metadata: dict[str, Any], group: Path, image: str | Path | None) -> dict[str, Any]:
-    """Say where the image is, seen from the label's group; NGFF has no word for none."""
-    label = metadata["ome"]["image-label"]
-    if image is None:
-        del label["source"]
-    else:
-        remote = "://" in str(image)
-        address = str(image) if remote else os.path.relpath(image, group)
-        label["source"] = {"image": address}
-    return metadata
 
 
 @contextmanager

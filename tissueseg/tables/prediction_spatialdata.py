@@ -30,7 +30,7 @@ from tissueseg.tables.targets import complete
 
 
 def write_prediction_spatialdata(
-    folder: str | Path, target: str | Path, schema: CellSchema, overwrite: bool = False
+    folder: str | Path, target: str | Path, schema: CellSchema
 ) -> Path:
     """Write the cells of a predicted tissue as SpatialData.
 
@@ -38,7 +38,6 @@ def write_prediction_spatialdata(
         folder: of the tissue's results, with a finished `labels.ome.zarr` and `cells.parquet`.
         target: path of the SpatialData, such as `<folder>/t1.spatialdata.zarr`.
         schema: of the cells; `mean_<channel>` of its channels become the table's variables.
-        overwrite: replace an earlier one, once the new one is complete.
 
     Returns:
         The target.
@@ -52,7 +51,7 @@ def write_prediction_spatialdata(
     sd = library()
     check_names([schema.tissue])
     labels = read_labels(folder)
-    with complete(Path(target), overwrite, is_spatialdata) as hidden, warnings.catch_warnings():
+    with complete(Path(target), False, is_spatialdata) as hidden, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its libraries to one another
         elements = dict(_predicted_labels(sd, labels, schema))
         rows = _read_cells(Path(folder) / "cells.parquet")
