@@ -39,7 +39,7 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.modules.scoring import StudyDice, count
     from tissueseg.prediction import check_options
     from tissueseg.reporting import runs
-    from tissueseg.reporting.scores import side_scores, write_score_tables
+    from tissueseg.reporting.scores import keyed_scores, side_scores, write_score_tables
     from tissueseg.reporting.tables import cell_table, class_table
 
     folder, console = run_folder(config), Console()
@@ -83,7 +83,8 @@ def evaluate(config: DictConfig) -> None:
     about, sides = checkpoint.about(trained.name), {title: scores}
     runs.save_confusion(out, "val", counts)
     write_score_tables(out, about["classes"], scores)
-    runs.write_json(out / runs.METRICS, about | sides)
+    keyed = {"metrics": keyed_scores(title, about["classes"], scores)}
+    runs.write_json(out / runs.METRICS, about | sides | keyed)
     console.print(class_table(about, sides))
     if predictor is not None:
         console.print(cell_table(scores["cells"]))

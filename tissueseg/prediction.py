@@ -119,7 +119,8 @@ class Predictor:
         )
         self.tile_px = tile_px
         self.overlap_px = _overlap(config, tile_px, encoder.stride_px)
-        self.region_px = _region(config.region_px, tile_px - self.overlap_px)
+        reach_px = self.instances.reach_px(self.mpp)
+        self.region_px = _region(config.region_px, tile_px - self.overlap_px, reach_px)
         self._normaliser = checkpoint.read_normaliser()
         self.workers = default_count() if config.workers is None else config.workers
 
@@ -319,9 +320,13 @@ def _overlap(config: DictConfig, tile_px: int, stride: int) -> int:
     return overlap
 
 
-def _region(region_px: int, stride_px: int) -> int:
-    """Side of a region: whole strides of tiles, so that little reaches over into the next."""
-    return max(region_px // stride_px, 1) * stride_px
+def _region(region_px: int, stride_px: int, reach_px: int) -> int:
+    """Side of a region: whole strides of tiles, so that little reaches over into the next.
+
+    At least what the instance decoder reaches, since blocks look no further than their neighbours.
+    """
+    strides = max(region_px // stride_px, -(-reach_px // stride_px), 1)
+    return strides * stride_px
 
 
 def _notices(counts: Stitched) -> list[str]:

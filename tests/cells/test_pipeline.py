@@ -86,8 +86,7 @@ def test_few_blocks_are_under_way_at_a_time(find: Find, whole: Found, workers: i
     found = find(64, workers, make_pool=lambda count: pool)
     assert found.counts.cells == whole.counts.cells
     assert pool.waiting == 0
-    columns = -(-whole.labels.shape[1] // 64)  # measured together when the last of them is painted
-    assert 3 * workers <= pool.most <= 3 * workers + columns
+    assert 3 * workers <= pool.most <= 3 * workers + 1  # one is begun, then one is waited for
 
 
 @pytest.mark.slow

@@ -174,6 +174,9 @@ def test_cells_are_scored_with_the_averaging_in_their_names(command: Command, ru
     (tissue,) = cells["tissues"]
     assert cells["tissues"][tissue]["bpq_plus"] == scores["bpq_plus"]  # there is one tissue
     assert set(cells["groups"]) == {tissue}
+    keyed = json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert keyed["val/bpq_image"] == scores["bpq_image"]
+    assert {"val/dice/macro_foreground", "val/dice/tumor", "val/dice_study_batch16"} <= set(keyed)
     with (folder / "tissues.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["bpq_plus"]) == scores["bpq_plus"]

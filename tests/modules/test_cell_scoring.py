@@ -38,9 +38,9 @@ def nuclei() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TissueStore:
     labels, classes = nuclei()
-    plain = {name: random_tissue(*SHAPE, seed) for seed, name in enumerate(("b", "a"))}
-    plain["a"] = plain["a"]._replace(instances=labels, classes=classes)
-    return write_store(Path(tmp_path_factory.mktemp("scoring")) / "s.zarr", plain)
+    tissues = {"b": random_tissue(60, 80), "a": random_tissue(*SHAPE, 1)}
+    tissues["a"] = tissues["a"]._replace(instances=labels, classes=classes)
+    return write_store(Path(tmp_path_factory.mktemp("scoring")) / "s.zarr", tissues)
 
 
 def scored(

@@ -130,6 +130,8 @@ class CellPipeline:
             own = np.arange(placed.first_id, placed.first_id + placed.cells)
             job = self._pool.submit(self._work.measure, labels, own, box)
             self._measuring.append((placed.index, job))
+            if len(self._decoding) + len(self._measuring) > self._most:
+                self._hand_on()
 
     def _hand_on(self) -> None:
         index, job = self._measuring.popleft()

@@ -132,7 +132,8 @@ def instance_errors(truth: ShownCells, predicted: ShownCells, matches: np.ndarra
     """What became of every cell, filled in a colour of CELL_ERRORS, with the rims of all of them.
 
     Matched cells are shown where they were predicted, with the rim of the annotation in ink. Types that
-    are not known are not wrong, and cells on unknown ground are not judged. A missed cell lies over a false one, whose rim stays to be seen.
+    are not known are not wrong, and cells on unknown ground are not judged. A missed cell lies over a
+    false one, whose rim stays to be seen.
 
     Args:
         truth: annotated cells.

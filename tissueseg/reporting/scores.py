@@ -42,6 +42,26 @@ def side_scores(
     }
 
 
+def keyed_scores(side: str, classes: Sequence[str], scores: Mapping[str, Any]) -> dict[str, float]:
+    """Every score under one name, such as `val/dice/tumor` or `val/bpq_image`.
+
+    Args:
+        side: that was scored.
+        classes: names, by id.
+        scores: what `side_scores` returned, with `cells` and `study` where they were scored.
+    """
+    pooled = scores["pooled"]
+    keyed: dict[str, float] = {}
+    for name in ("dice", "iou"):
+        keyed[f"{side}/{name}/macro"] = pooled[f"macro_{name}"]
+        keyed[f"{side}/{name}/macro_foreground"] = pooled[f"macro_{name}_foreground"]
+        values = zip(classes, pooled[name], strict=True)
+        keyed |= {f"{side}/{name}/{of}": value for of, value in values}
+    for part in (scores.get("study", {}), scores.get("cells", {}).get("scores", {})):
+        keyed |= {f"{side}/{name}": value for name, value in part.items()}
+    return keyed
+
+
 def write_score_tables(folder: Path, classes: Sequence[str], side: Mapping[str, Any]) -> None:
     """The scores of a side as tables: `classes.csv`, `tissues.csv`, and those of its cells.
 
