@@ -141,7 +141,7 @@ def _fit(run: Run) -> bool:
 
     from tissueseg import assembly
     from tissueseg.modules.averaging import Averaging
-    from tissueseg.modules.callbacks import BestDecoder
+    from tissueseg.modules.callbacks import BestDecoder, CtrlC
     from tissueseg.modules.checkpoint import AS_LOADED
     from tissueseg.modules.history import History
     from tissueseg.reporting import runs
@@ -152,6 +152,7 @@ def _fit(run: Run) -> bool:
         EarlyStopping(config.monitor, mode="max", patience=config.patience, check_finite=False),
         assembly.build_panels(config, run.data, run.folder / runs.PANELS),
         History(run.folder, echo=not run.console.is_terminal),
+        CtrlC(),
     ]
     if config.ema is not None:  # the last: what the others see in a validation is its average
         callbacks.append(Averaging(config.ema))

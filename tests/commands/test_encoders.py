@@ -69,7 +69,7 @@ def test_a_run_on_published_weights_is_trained_and_scored_again(
     assert command("evaluate", f"run={run}").code == 0
     scores = json.loads((run / "metrics.json").read_text())["val"]
     again = json.loads((run / "evaluation/val/metrics.json").read_text())["val"]
-    assert again == scores
+    assert scores.items() <= again.items()
 
 
 def test_a_checkpoint_says_how_its_images_are_scaled(
@@ -132,7 +132,8 @@ def test_a_published_network_is_scored_whole_as_it_is(
         assert command("evaluate", f"run={run}", moved).code == 0
     finally:
         (tmp_path / "moved.pth").rename(published.cellvit)
-    assert json.loads((run / "evaluation/val/metrics.json").read_text())["val"] == scores
+    again = json.loads((run / "evaluation/val/metrics.json").read_text())["val"]
+    assert scores.items() <= again.items()
 
 
 def test_channels_that_are_left_out_are_named(

@@ -1,6 +1,9 @@
 """The best decoder is kept whatever ends a run; panels are drawn when they are due."""
 
 import math
+import os
+import signal
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +14,7 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from tissueseg import assembly
-from tissueseg.modules.callbacks import BestDecoder, Panels
+from tissueseg.modules.callbacks import BestDecoder, CtrlC, Panels
 from tissueseg.modules.checkpoint import load_decoder
 
 MONITOR = "val/score"
@@ -112,6 +115,30 @@ def test_a_run_that_breaks_before_its_first_validation_leaves_a_decoder(make_run
     assert math.isnan(checkpoint.score)
     trained = run.module.decoder.state_dict()
     assert all(torch.equal(trained[name], value) for name, value in checkpoint.state.items())
+
+
+class PressesUnheard(Callback):
+    """Ctrl-C while Python calls back from its garbage collection."""
+
+    batches = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches += 1
+        collected = np.zeros(1)
+        weakref.finalize(collected, os.kill, os.getpid(), signal.SIGINT)
+        del collected
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_is_heeded_where_python_drops_it(make_run):
+    run, presses = make_run(), PressesUnheard()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # perhaps it was ignored
+    try:
+        with pytest.raises(SystemExit):  # how Lightning ends after Ctrl-C
+            run.fit(CtrlC(), presses)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert presses.batches == 1
 
 
 def test_panels_of_a_fit_are_pictures(fitted):

@@ -1,10 +1,13 @@
-"""What happens around training: the best decoder kept, panels drawn, progress shown."""
+"""What happens around training: the best decoder kept, Ctrl-C heeded, panels drawn."""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -65,6 +68,56 @@ class BestDecoder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from the run before."""
         self.best_score, self.best_epoch = state_dict["score"], state_dict["epoch"]
+
+
+class CtrlC(pl.Callback):
+    """Ends a fit at its next batch where Ctrl-C was lost.
+
+    Python drops what is raised in the callbacks of its garbage collection, of which streaming has many: a
+    KeyboardInterrupt that falls there is printed, and training goes on.
+    """
+
+    def __init__(self) -> None:
+        self._pressed = False
+        self._before: Any = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take note of it from here on, unless it is not heeded at all."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._press)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Raise what was lost."""
+        self._heed()
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Raise what was lost."""
+        self._heed()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave it as it was."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        self._pressed = True
+        raise KeyboardInterrupt
+
+    def _heed(self) -> None:
+        if self._pressed:
+            self._pressed = False
+            raise KeyboardInterrupt
 
 
 class Panels(pl.Callback):
