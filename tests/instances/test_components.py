@@ -2,8 +2,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from nuclei_made import pieces_of
 
-from tissueseg.instances.components import components, filled, in_reading_order, without_small
+from tissueseg.instances.components import (
+    components,
+    filled,
+    in_one_piece,
+    in_reading_order,
+    without_small,
+)
 
 LABELS = arrays(np.int32, (7, 9), elements=st.sampled_from([0, 0, 1, 2, 5, 9]))
 
@@ -36,6 +43,15 @@ def test_corners_join_eight_neighbours_alone():
     mask = np.eye(3, dtype=bool)
     assert components(mask, 4).max() == 3
     assert components(mask, 8).max() == 1
+
+
+@settings(deadline=None, max_examples=80)
+@given(LABELS)
+def test_pieces_of_one_instance_get_ids_of_their_own(labels):
+    found, inside = in_one_piece(labels), labels > 0
+    np.testing.assert_array_equal(found > 0, inside)
+    pairs = set(zip(found[inside], pieces_of(labels)[inside], strict=True))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
 def test_small_ones_go_and_the_others_keep_their_ids():

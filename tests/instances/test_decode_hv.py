@@ -1,5 +1,8 @@
 """From maps back to nuclei: at every scale and density, with noise, in windows, and on bad input."""
 
+from importlib.util import find_spec
+
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from nuclei_made import DENSITIES, made_nuclei, noisy_maps, recovery
+from published_recipe import literal_recipe
 
 from tissueseg.errors import ConfigError, SpecMismatchError
 from tissueseg.instances.hv import PRESETS, decode_hv, encode_hv
@@ -39,6 +43,28 @@ def test_noise_and_blur_cost_little(nuclei, mpp):
     assert found.pq >= 0.95
 
 
+def test_neighbours_part_where_maps_fall_without_changing_their_sign():
+    labels = np.zeros((20, 34), np.int32)
+    labels[3:17, 3:17], labels[3:17, 17:31] = 1, 2
+    foreground, hv = perfect(labels)
+    hv[0, labels == 2] = (
+        0.4 + 0.55 * hv[0, labels == 2]
+    )  # nearly as if all of it lay right of a centre
+    hv = np.stack([cv2.GaussianBlur(one, (0, 0), 1.5) for one in hv])
+    assert (hv[0, labels == 2] > 0).all()
+    found = recovery(labels, decode_hv(foreground, hv, 0.5))
+    assert found.found == found.truth == 2
+    assert found.pq >= 0.9
+
+
+@pytest.mark.parametrize("um", [5.0, 10.0])
+def test_nuclei_larger_or_smaller_than_expected_come_back(um):
+    labels = made_nuclei(300, 0.5, "dense", seed=4)
+    found = recovery(labels, decode_hv(*noisy_maps(labels, encode_hv(labels)), 0.5, nucleus_um=um))
+    assert found.share >= 0.98
+    assert found.pq >= 0.95
+
+
 @pytest.mark.parametrize("mpp", [0.1, 2.0])
 def test_scales_at_either_end(mpp):
     labels = made_nuclei(100, mpp, "dense", seed=2)
@@ -62,6 +88,23 @@ def test_the_published_constants_fit_their_magnification_and_no_other():
     assert recovery(fitting, decode_hv(*perfect(fitting), 0.25, "published_40x")).share >= 0.95
     small = made_nuclei(300, 1.0, "dense")
     assert recovery(small, decode_hv(*perfect(small), 1.0, "published_20x")).share < 0.1
+
+
+@pytest.mark.parametrize(
+    ("mpp", "preset", "constants"),
+    [(0.25, "published_40x", (21, 10)), (0.5, "published_20x", (11, 3))],
+)
+@pytest.mark.parametrize("maps", ["perfect", "noisy"])
+def test_a_published_preset_does_as_its_recipe_says_word_for_word(mpp, preset, constants, maps):
+    labels = np.pad(made_nuclei(200, mpp, "packed", seed=3), 12)
+    labels[:2, :3] = labels[2:6, 0] = labels.max() + 1  # a marker of 7 px, too small for ×40 alone
+    foreground, hv = perfect(labels)
+    if maps == "noisy":
+        foreground, hv = noisy_maps(labels, hv, blur_px=1.0)
+    wanted = literal_recipe(foreground, hv, *constants)
+    found = recovery(wanted, decode_hv(foreground, hv, mpp, preset))
+    assert found.found == found.truth
+    assert found.pq >= (0.999 if find_spec("numba") else 0.997)  # without it levels are coarser
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.2])

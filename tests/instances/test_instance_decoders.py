@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from nuclei_made import made_nuclei
+from nuclei_made import made_nuclei, noisy_maps, pieces_of
 
 from tissueseg.errors import ConfigError, SpecMismatchError
 from tissueseg.instances.boundary import instance_boundary
@@ -44,6 +44,15 @@ def test_ids_come_in_reading_order(decoder):
     assert met == list(range(1, len(met) + 1))
 
 
+@pytest.mark.parametrize("decoder", [*DECODERS[:2], DECODERS[3]], ids=repr)
+def test_no_instance_hangs_together_by_a_corner_alone(decoder):
+    labels = made_nuclei(400, 0.5, "dense", seed=1)
+    foreground, hv = noisy_maps(labels, encode_hv(labels), noise=0.6)
+    found = decoder(Maps(foreground, hv), 0.5)
+    assert found.max() >= 100
+    assert len(np.unique(pieces_of(found)[found > 0])) == found.max()
+
+
 def test_background_alone_and_what_is_not_finite(decoder):
     nothing = np.zeros((20, 24), np.float32)
     assert not decoder(Maps(nothing, np.stack([nothing] * 2), nothing), 0.5).any()
@@ -55,6 +64,11 @@ def test_background_alone_and_what_is_not_finite(decoder):
 
 def test_margins_grow_with_the_scale(decoder):
     assert decoder.reach_px(0.25) > decoder.reach_px(1.0) > 0
+
+
+@pytest.mark.parametrize(("preset", "sobel_px"), [("published_40x", 21), ("published_20x", 11)])
+def test_the_margin_of_a_published_preset_holds_its_kernel_as_well(preset, sobel_px):
+    assert HvDecoder(preset).reach_px(0.5) == HvDecoder().reach_px(0.5) + sobel_px
 
 
 @pytest.mark.parametrize("decoder", DECODERS[:3], ids=repr)
@@ -78,7 +92,7 @@ def test_a_network_with_rims_is_offered_the_decoder_for_them():
         (HvDecoder, {"preset": "x"}, "preset=x"),
         (HvDecoder, {"nucleus_um": -1}, "nucleus_um=-1"),
         (BoundaryDecoder, {"rim": 1.5}, "rim=1.5"),
-        (BoundaryDecoder, {"gap": 0}, "gap=0"),
+        (BoundaryDecoder, {"neck": 0}, "neck=0"),
         (ComponentsDecoder, {"neck": None}, "neck=null"),
         (ComponentsDecoder, {"split": "yes"}, "split=yes"),
     ],

@@ -5,13 +5,21 @@ from tissueseg.instances.scale import Scale
 
 
 @pytest.mark.parametrize(
-    ("mpp", "nucleus_px", "blur_px", "min_area_px", "reach_px"),
-    [(0.25, 28, 1.0, 62, 85), (0.5, 14, 0.5, 15, 43), (1.0, 7, 0, 4, 22), (2.0, 3.5, 0, 1, 12)],
+    ("mpp", "nucleus_px", "blur_px", "average_px", "inwards_px", "min_area_px", "reach_px"),
+    [
+        (0.25, 28, 1.0, 71, 2, 62, 85),
+        (0.5, 14, 0.5, 37, 1, 15, 43),
+        (1.0, 7, 0, 19, 1, 4, 22),
+        (2.0, 3.5, 0, 9, 1, 1, 12),
+    ],
 )
-def test_sizes_follow_from_the_scale(mpp, nucleus_px, blur_px, min_area_px, reach_px):
+def test_sizes_follow_from_the_scale(
+    mpp, nucleus_px, blur_px, average_px, inwards_px, min_area_px, reach_px
+):
     scale = Scale(mpp)
     assert scale.nucleus_px == nucleus_px
     assert scale.blur_px == pytest.approx(blur_px)
+    assert (scale.average_px, scale.inwards_px) == (average_px, inwards_px)
     assert scale.min_area_px == min_area_px
     assert scale.reach_px == reach_px
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tissueseg.instances.components import components, in_reading_order, without_small
+from tissueseg.instances.components import components, in_one_piece, in_reading_order, without_small
 from tissueseg.instances.foreground import foreground, needed
 from tissueseg.instances.maps import Maps
 from tissueseg.instances.necks import depth_of, joined_parts, peaks_of
@@ -77,7 +77,8 @@ class BoundaryDecoder:
         parts = _parts(mask, depths, _DEEP * scale.nucleus_px)
         nuclei = joined_parts(parts, depths, self.neck, scale.min_area_px)
         redrawn = _along_rims(nuclei, rim, self.rim)
-        return in_reading_order(without_small(redrawn, scale.min_area_px))
+        whole = in_one_piece(redrawn)  # what floods part from a nucleus is too small to stay
+        return in_reading_order(without_small(whole, scale.min_area_px))
 
 
 def _depths(mask: NDArray[np.bool_], rim: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:

@@ -47,7 +47,9 @@ class CellSchema:
     types: tuple[tuple[int, str, str], ...]  # class id, name and "#rrggbb", background left out
     channels: tuple[str, ...] = ()  # SP channels, in order
     embedding_width: int = 0
-    file_px: float = 1.0  # pixels of the image file per pixel, where the tissue was resampled from one
+    file_px: float = (
+        1.0  # pixels of the image file per pixel, where the tissue was resampled from one
+    )
     about: dict[str, str] = field(default_factory=dict)  # provenance: run, commit, decoder, date …
 
     def type_name(self, id: int) -> str:

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 
 def components(mask: NDArray[np.bool_], connectivity: int = 4) -> NDArray[np.int32]:
@@ -19,6 +21,30 @@ def components(mask: NDArray[np.bool_], connectivity: int = 4) -> NDArray[np.int
         return np.zeros(mask.shape, np.int32)
     found = cv2.connectedComponents(mask.astype(np.uint8), connectivity=connectivity)[1]
     return np.asarray(found, np.int32)
+
+
+def in_one_piece(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Number the pieces of instances whose pixels are connected by edges, all instances at once.
+
+    Args:
+        labels: (H, W), 0 = background.
+
+    Returns:
+        (H, W) int32, 0 in the background.
+    """
+    if not labels.any():
+        return np.zeros(labels.shape, np.int32)
+    starts = np.ones(labels.shape, dtype=bool)  # of runs: stretches of one label in a row
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
+    run = np.cumsum(starts, dtype=np.int32)
+    touching = (labels[1:] == labels[:-1]) & (starts[1:] | starts[:-1])  # once for two runs
+    above = np.flatnonzero(touching)
+    first = np.flatnonzero(starts)
+    links = run[above] - 1, run[above + labels.shape[1]] - 1
+    graph = coo_array((np.ones(len(above), np.int8), links), shape=(len(first), len(first)))
+    piece = connected_components(graph, directed=False)[1].astype(np.int32) + 1
+    piece[labels.reshape(-1)[first] == 0] = 0
+    return np.repeat(piece, np.diff(first, append=labels.size)).reshape(labels.shape)
 
 
 def without_small(labels: NDArray[np.int32], least_px: int) -> NDArray[np.int32]:

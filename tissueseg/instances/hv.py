@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tissueseg.errors import ConfigError, SpecMismatchError
 from tissueseg.instances.components import in_reading_order
 from tissueseg.instances.flow import follow
+from tissueseg.instances.foreground import foreground as foreground_of
 from tissueseg.instances.hv_recipe import RECIPES, published
+from tissueseg.instances.maps import Maps
 from tissueseg.instances.scale import NUCLEUS_UM, Scale
 
 _Ints = NDArray[np.integer]
@@ -113,11 +115,10 @@ def decode_hv(
             f"the maps hv {hv.shape} and foreground {foreground.shape} do not fit, wanted "
             "(2, height, width) and (height, width): give maps of one window."
         )
-    finite = np.isfinite(foreground) & np.isfinite(hv).all(axis=0)
-    mask = finite & (foreground >= 0.5)
+    mask = foreground_of(Maps(foreground), *hv)
     if not mask.any():
         return np.zeros(mask.shape, np.int32)
-    known = np.where(finite, hv, 0).astype(np.float32, copy=False)
+    known = np.where(np.isfinite(hv), hv, 0).astype(np.float32, copy=False)
     if preset == "scaled":
         return in_reading_order(follow(mask, known, scale))
     return in_reading_order(published(mask, known, RECIPES[preset]))
