@@ -38,7 +38,7 @@ pytestmark = pytest.mark.benchmark
 
 SIDE, CHANNELS, MPP, TILE, OVERLAP = 3000, 16, 0.5, 128, 32
 PANEL = tuple(Channel(f"c{i}", f"P{i:05d}") for i in range(CHANNELS))
-SIZES = (2000, 4000, 8000)
+SIZES = (2000, 8000)
 MEASURE = str(Path(__file__).with_name("measure_memory.py"))
 
 
@@ -52,29 +52,31 @@ def nuclei() -> np.ndarray:
 
 def write(path: Path, labels: np.ndarray, channels: int, labelled: bool) -> Path:
     """A store of one tissue in which nuclei can be seen."""
-    rng = np.random.default_rng(0)
-    inside = labels > 0
-    sp = rng.integers(0, 500, (channels, *labels.shape), np.uint16)
-    sp += (inside * rng.integers(500, 4000, (channels, 1, 1))).astype(np.uint16)
-    he = np.stack([220 - 140 * inside, 190 - 130 * inside, 230 - 60 * inside]).astype(np.uint8)
-    masks = {"instances": labels, "classes": (labels % 2 + 1) * inside} if labelled else {}
-    empty = {"instances": None, "classes": None}
-    tissue = Tissue(**(empty | masks), he=he, sp=sp)  # pyright: ignore[reportArgumentType]
+    tissue = stained(labels, channels)
+    if not labelled:
+        tissue = tissue._replace(instances=None, classes=None)
     with TissueWriter(path, mpp=MPP, classes=CLASSES, panel=PANEL[:channels]) as writer:
         writer.add("t", tissue)
     return path
 
 
+def stained(labels: np.ndarray, channels: int, seed: int = 0) -> Tissue:
+    """Images in which nuclei can be seen, of two kinds."""
+    rng = np.random.default_rng(seed)
+    inside = labels > 0
+    sp = rng.integers(0, 500, (channels, *labels.shape), np.uint16)
+    sp += (inside * rng.integers(500, 4000, (channels, 1, 1))).astype(np.uint16)
+    he = np.stack([220 - 140 * inside, 190 - 130 * inside, 230 - 60 * inside]).astype(np.uint8)
+    return Tissue(labels, ((labels % 2 + 1) * inside).astype(np.uint8), he, sp)
+
+
 def trained(folder: Path, channels: int) -> Path:
     """A small run on data of the same kind."""
-    labels = made_nuclei(80, MPP)[:96, :96]
-    rng = np.random.default_rng(1)
     with TissueWriter(folder / "small.zarr", mpp=MPP, classes=CLASSES, panel=PANEL[:channels]) as w:
-        for name in "abc":
-            he = np.stack([np.where(labels > 0, 80, 220)] * 3).astype(np.uint8)
-            sp = rng.integers(0, 4000, (channels, *labels.shape), np.uint16)
-            w.add(name, Tissue(labels, (labels > 0).astype(np.uint8), he, sp, patient=name))
-    words = (*TINY, "store.path=small.zarr", "modality=he_sp", "decoder=panoptic", "epochs=1")
+        for seed, name in enumerate("abc"):
+            labels = made_nuclei(150, MPP, "dense", seed)
+            w.add(name, stained(labels, channels, seed)._replace(patient=name))
+    words = (*TINY, "store.path=small.zarr", "modality=he_sp", "decoder=panoptic", "epochs=12")
     command = [sys.executable, "-m", "tissueseg.train", *words, "run_dir=run"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "run"
