@@ -153,6 +153,22 @@ def require_values(config: DictConfig) -> None:
         raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
 
 
+def tissue_names(config: DictConfig) -> list[str] | None:
+    """What `tissues` names; None: all.
+
+    Raises:
+        ConfigError: it is no list of names.
+    """
+    tissues = plain(config).get("tissues")
+    names = isinstance(tissues, list) and all(isinstance(name, str) for name in tissues)
+    if tissues is not None and not names:
+        raise ConfigError(
+            f"tissues={tissues}: wanted names as in tissues=[a,b], in quotes where they look like "
+            "numbers (\"tissues=['1']\"), or null for all."
+        )
+    return tissues
+
+
 def task_words() -> list[str]:
     """What stands on the command line of this job; in a sweep, of this one alone."""
     if not HydraConfig.initialized():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tissueseg.command import plain, require_values, run_command, tracked
+from tissueseg.command import require_values, run_command, tissue_names, tracked
 from tissueseg.errors import ConfigError
 from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
@@ -23,7 +23,7 @@ def export(config: DictConfig) -> None:
     store, out = TissueStore(config.store.path), Path(config.out)
     if out.resolve().is_relative_to(store.path.resolve()):
         raise ConfigError(f"out={out} lies in the store {store.path}: choose a folder elsewhere.")
-    tissues = chosen(store, plain(config.tissues) if config.tissues is not None else None)
+    tissues = chosen(store, tissue_names(config))
     FORMATS[config.format](store, out, tissues, config.overwrite)
 
 
@@ -55,13 +55,7 @@ def _check_values(config: DictConfig) -> None:
         raise ConfigError(f"store.path={config.store.path}, out={config.out}: wanted two paths.")
     if not isinstance(config.overwrite, bool):
         raise ConfigError(f"overwrite={config.overwrite}: wanted true or false.")
-    tissues = plain(config).get("tissues")
-    names = isinstance(tissues, list) and all(isinstance(t, str) for t in tissues)
-    if tissues is not None and not names:
-        raise ConfigError(
-            f"tissues={tissues}: wanted names as in tissues=[a,b], in quotes where they look like "
-            "numbers (\"tissues=['1']\"), or null for all."
-        )
+    tissue_names(config)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import plain, run_command
+from tissueseg.command import plain, run_command, tissue_names
 from tissueseg.errors import ConfigError
 from tissueseg.store.notices import gather
 from tissueseg.trained import check_command, check_path, run_folder, trained_config
@@ -80,7 +80,7 @@ def _open(config: DictConfig, console: Console) -> Job:
     check_options(config)
     _check_formats(config)
     _settle_image(config)
-    _check_tissues(config)
+    names = tissue_names(config)
     trained, _ = trained_config(config, folder)
     trained.features, trained.embeddings.path = "online", None
     checkpoint = load_decoder(folder / runs.DECODER)
@@ -92,7 +92,6 @@ def _open(config: DictConfig, console: Console) -> Job:
         raise ConfigError(f"out={out} is the folder of a run: choose another.")
     store, file_px = _open_store(config, trained, checkpoint, out, console)
     _refuse_inside(out, store)
-    names = None if config.tissues is None else list(config.tissues)
     tissues = chosen(store, names)
     if (device := chosen_devices(trained))[1:]:
         raise ConfigError(
@@ -138,16 +137,6 @@ def _refuse_inside(out: Path, store: TissueStore) -> None:
     if "://" not in store.address and out.resolve().is_relative_to(store.path.resolve()):
         raise ConfigError(
             f"out={out} lies in the store {store.address}: choose a folder elsewhere."
-        )
-
-
-def _check_tissues(config: DictConfig) -> None:
-    tissues = plain(config).get("tissues")
-    names = isinstance(tissues, list) and all(isinstance(name, str) for name in tissues)
-    if tissues is not None and not names:
-        raise ConfigError(
-            f"tissues={tissues}: wanted names as in tissues=[a,b], in quotes where they look like "
-            "numbers (\"tissues=['1']\"), or null for all."
         )
 
 
