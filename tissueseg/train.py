@@ -52,6 +52,9 @@ def train(config: DictConfig) -> None:
     for path in sorted(run.folder.rglob("*")):
         if path.is_file() and "wandb" not in path.parts:
             _say(run, f"  {path}")
+    _say(run, "cells of whole tissues, and their scores:")
+    for command in ("predict", "evaluate"):
+        _say(run, f"  python -m tissueseg.{command} run={run.folder}")
 
 
 def _open(config: DictConfig, console: Console) -> Run:

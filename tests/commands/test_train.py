@@ -90,6 +90,7 @@ def test_the_table_says_what_was_averaged(command: Command, tmp_path: Path) -> N
     for said in ("tumor", "macro foreground", "guess", "random weights", "decoder.ckpt"):
         assert said in result.out
     assert "Pooled over all pixels" in result.out
+    assert result.out.rstrip().rsplit("\n", 1)[1].startswith("  python -m tissueseg.evaluate run=")
 
 
 def test_same_seed_same_numbers(command: Command, finished_run: Path, tmp_path: Path) -> None:
