@@ -117,28 +117,32 @@ def test_a_run_that_breaks_before_its_first_validation_leaves_a_decoder(make_run
     assert all(torch.equal(trained[name], value) for name, value in checkpoint.state.items())
 
 
-class PressesUnheard(Callback):
-    """Ctrl-C while Python calls back from its garbage collection."""
+class Presses(Callback):
+    """Ctrl-C, so many times, where Python would drop what is raised."""
 
-    batches = 0
+    def __init__(self, times):
+        self.times, self.batches, self.went_on = times, 0, False
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.batches += 1
         collected = np.zeros(1)
         weakref.finalize(collected, os.kill, os.getpid(), signal.SIGINT)
         del collected
+        for _ in range(self.times - 1):
+            os.kill(os.getpid(), signal.SIGINT)
+        self.went_on = True
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_is_heeded_where_python_drops_it(make_run):
-    run, presses = make_run(), PressesUnheard()
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_a_fit_between_batches_and_at_once_if_pressed_again(make_run, times):
+    run, presses = make_run(), Presses(times)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # perhaps it was ignored
     try:
         with pytest.raises(SystemExit):  # how Lightning ends after Ctrl-C
             run.fit(CtrlC(), presses)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert presses.batches == 1
+    assert (presses.batches, presses.went_on) == (1, times == 1)
 
 
 def test_panels_of_a_fit_are_pictures(fitted):

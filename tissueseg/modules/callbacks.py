@@ -71,10 +71,10 @@ class BestDecoder(pl.Callback):
 
 
 class CtrlC(pl.Callback):
-    """Ends a fit at its next batch where Ctrl-C was lost.
+    """Ends a fit between two batches when Ctrl-C is pressed, and at once when it is pressed again.
 
-    Python drops what is raised in the callbacks of its garbage collection, of which streaming has many: a
-    KeyboardInterrupt that falls there is printed, and training goes on.
+    Raised wherever it finds Python, it may fall into a callback of the garbage collection, of which
+    streaming has many: there it is printed and dropped, and training goes on.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class CtrlC(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Raise what was lost."""
+        """End here."""
         self._heed()
 
     def on_validation_batch_start(
@@ -101,7 +101,11 @@ class CtrlC(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Raise what was lost."""
+        """End here."""
+        self._heed()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End before anything else begins."""
         self._heed()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -111,8 +115,9 @@ class CtrlC(pl.Callback):
             self._before = None
 
     def _press(self, number: int, frame: FrameType | None) -> None:
+        if self._pressed:
+            raise KeyboardInterrupt
         self._pressed = True
-        raise KeyboardInterrupt
 
     def _heed(self) -> None:
         if self._pressed:
