@@ -150,12 +150,13 @@ def _fit(run: Run) -> bool:
     from tissueseg.reporting import runs
 
     config, path = run.config, run.folder / runs.DECODER
+    ctrl_c = CtrlC()
     callbacks = [
         BestDecoder(config.monitor, assembly.keep_decoder(config, run.data, run.module, path)),
         EarlyStopping(config.monitor, mode="max", patience=config.patience, check_finite=False),
         assembly.build_panels(config, run.data, run.folder / runs.PANELS),
         History(run.folder, echo=not run.console.is_terminal),
-        CtrlC(),
+        ctrl_c,
     ]
     if config.ema is not None:  # the last: what the others see in a validation is its average
         callbacks.append(Averaging(config.ema))
@@ -164,7 +165,8 @@ def _fit(run: Run) -> bool:
         return True
     trainer = assembly.build_trainer(config, run.console, callbacks, run.loggers)
     try:
-        trainer.fit(run.module, datamodule=run.data)
+        with ctrl_c:
+            trainer.fit(run.module, datamodule=run.data)
     except SystemExit:  # how Lightning ends after Ctrl-C
         if not trainer.interrupted:
             raise

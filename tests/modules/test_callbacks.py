@@ -138,11 +138,13 @@ def test_ctrl_c_ends_a_fit_between_batches_and_at_once_if_pressed_again(make_run
     run, presses = make_run(), Presses(times)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # perhaps it was ignored
     try:
-        with pytest.raises(SystemExit):  # how Lightning ends after Ctrl-C
-            run.fit(CtrlC(), presses)
+        with pytest.raises(SystemExit), CtrlC() as ctrl_c:  # how Lightning ends after Ctrl-C
+            run.fit(ctrl_c, presses)
+        left = signal.getsignal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
     assert (presses.batches, presses.went_on) == (1, times == 1)
+    assert left is signal.default_int_handler  # a later Ctrl-C is somebody else's
 
 
 def test_panels_of_a_fit_are_pictures(fitted):

@@ -74,18 +74,25 @@ class CtrlC(pl.Callback):
     """Ends a fit between two batches when Ctrl-C is pressed, and at once when it is pressed again.
 
     Raised wherever it finds Python, it may fall into a callback of the garbage collection, of which
-    streaming has many: there it is printed and dropped, and training goes on.
+    streaming has many: there it is printed and dropped, and training goes on. Used in a `with` statement
+    around the fit, for Lightning puts handlers back that it found when the fit began.
     """
 
     def __init__(self) -> None:
         self._pressed = False
         self._before: Any = None
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def __enter__(self) -> CtrlC:
         """Take note of it from here on, unless it is not heeded at all."""
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let it do again what it did before."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -107,12 +114,6 @@ class CtrlC(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End before anything else begins."""
         self._heed()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave it as it was."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         if self._pressed:
