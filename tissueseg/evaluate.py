@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -19,6 +19,8 @@ from tissueseg.errors import (
 from tissueseg.trained import check_command, run_folder, trained_config
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tissueseg.data.splits import Split
     from tissueseg.modules.checkpoint import DecoderCheckpoint
     from tissueseg.prediction import Predictor
@@ -39,7 +41,7 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.modules.scoring import StudyDice, count
     from tissueseg.prediction import check_options
     from tissueseg.reporting import runs
-    from tissueseg.reporting.scores import keyed_scores, side_scores, write_score_tables
+    from tissueseg.reporting.scores import side_scores
     from tissueseg.reporting.tables import cell_table, class_table
 
     folder, console = run_folder(config), Console()
@@ -79,16 +81,26 @@ def evaluate(config: DictConfig) -> None:
         scores["cells"] = score_cells(
             config, predictor, split.val, groups, out / runs.PANELS, console
         )
-    out.mkdir(parents=True, exist_ok=True)
     about, sides = checkpoint.about(trained.name), {title: scores}
-    runs.save_confusion(out, "val", counts)
-    write_score_tables(out, about["classes"], scores)
-    keyed = {"metrics": keyed_scores(title, about["classes"], scores)}
-    runs.write_json(out / runs.METRICS, about | sides | keyed)
+    _write(out, title, about, counts, scores)
     console.print(class_table(about, sides))
     if predictor is not None:
         console.print(cell_table(scores["cells"]))
     console.print(f"  {out}", highlight=False, soft_wrap=True)
+
+
+def _write(
+    out: Path, title: str, about: dict[str, Any], counts: np.ndarray, scores: dict[str, Any]
+) -> None:
+    """Leave the scores of a side; `metrics.json` last, so that it stands for all."""
+    from tissueseg.reporting import runs
+    from tissueseg.reporting.scores import keyed_scores, write_score_tables
+
+    out.mkdir(parents=True, exist_ok=True)
+    runs.save_confusion(out, "val", counts)
+    write_score_tables(out, about["classes"], scores)
+    keyed = {"metrics": keyed_scores(title, about["classes"], scores)}
+    runs.write_json(out / runs.METRICS, about | {title: scores} | keyed)
 
 
 def _predictor(
