@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
+from hydra import compose as compose_config
+from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
 from tissueseg.config import CONFIG_DIR
@@ -94,10 +95,10 @@ def whole(store: TissueStore, tissue: str, array: str) -> np.ndarray:
     return store.read(tissue, array, Window(0, 0, entry.height, entry.width))
 
 
-def compose(*overrides: str, name: str = "train") -> DictConfig:
-    """The configuration of a command."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose(name, overrides=list(overrides))
+def compose(*overrides: str, name: str = "train", hydra: bool = False) -> DictConfig:
+    """The configuration of a command; with Hydra's own, when asked for."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose_config(name, overrides=list(overrides), return_hydra_config=hydra)
 
 
 def choices(group: str) -> list[str]:

@@ -35,11 +35,33 @@ INTERRUPTED = 130
 
 _REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~[A-Za-z_]")
+_STUDY_PROTOCOL = re.compile(r"^study_protocol: *(\w+)", re.MULTILINE)
 _TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.", "albumentations.")
 
+_MOST_JOBS = 8
+"""At a time, unless told otherwise: each holds a few hundred MB."""
 
-def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
-    """Compose `configs/<name>.yaml` with the command line and run the job on it."""
+
+def _at_a_time(jobs: int | None) -> int:
+    return jobs or min(os.cpu_count() or 1, _MOST_JOBS)
+
+
+OmegaConf.register_new_resolver("names_of", lambda node: ",".join(node), replace=True)
+OmegaConf.register_new_resolver("jobs_at_a_time", _at_a_time, replace=True)
+
+
+def run_command(
+    name: str,
+    job: Callable[[DictConfig], None],
+    in_sweep: Callable[[DictConfig], None] | None = None,
+) -> None:
+    """Compose `configs/<name>.yaml` with the command line and run the job on it.
+
+    Args:
+        name: of the command.
+        job: what it does.
+        in_sweep: what it does of each job of a sweep; None: the same.
+    """
     _take_setting(name)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
     refused: list[Exception] = []
@@ -47,10 +69,11 @@ def run_command(name: str, job: Callable[[DictConfig], None]) -> None:
     def quietly(config: DictConfig) -> None:
         # Hydra prints a line of its own about errors that leave a job. In a sweep it must see them:
         # its jobs may run in other processes.
+        swept = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            job(config)
+            (in_sweep or job if swept else job)(config)
         except (TissuesegError, OmegaConfBaseException) as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if swept:
                 raise
             refused.append(error)
 
@@ -221,10 +244,25 @@ def _take_setting(name: str) -> None:
     overrides = [_spell_out(name, a) for a in arguments if _OVERRIDE.match(a)]
     flags = [a for a in arguments if not _OVERRIDE.match(a)]
     setting = os.environ.get("TISSUESEG_SETTING")
-    said = any(override.startswith("setting=") for override in overrides)
-    if setting and not said and "- setting:" in (CONFIG_DIR / f"{name}.yaml").read_text():
+    if setting and not _said("setting", overrides) and "- setting:" in _text(f"{name}.yaml"):
         overrides.insert(0, f"setting={setting}")
+    if _said("+study", overrides) and not _said("protocol", overrides):
+        setting = _said("setting", overrides) or "demo"
+        chosen = _STUDY_PROTOCOL.search(_text(f"setting/{setting}.yaml"))
+        overrides += [f"protocol={chosen[1]}"] if chosen else []
     sys.argv = [program, *flags, *overrides]
+
+
+def _said(key: str, overrides: Sequence[str]) -> str | None:
+    """What the command line gives for a key; None: nothing."""
+    given = (o.partition("=") for o in overrides)
+    return next((value for name, _, value in given if name == key), None)
+
+
+def _text(name: str) -> str:
+    """A file of the configuration tree; empty where there is none, which Hydra then says."""
+    path = CONFIG_DIR / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _closest(line: str, options: list[str]) -> str:

@@ -56,6 +56,10 @@ class RunFolderError(TissuesegError, OSError):
     """A run folder that cannot be written or read."""
 
 
+class JobFailedError(TissuesegError, RuntimeError):
+    """A job of a sweep that ended badly, which its own process has told of."""
+
+
 def in_one_line(error: BaseException, leave_out: tuple[str, ...] = ()) -> str:
     """What any error says, to stand in a line: no full stop at its end; its class if it says nothing.
 

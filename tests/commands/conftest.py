@@ -17,6 +17,7 @@ from tissueseg.evaluate import evaluate
 from tissueseg.export import export
 from tissueseg.predict import predict
 from tissueseg.prepare import prepare
+from tissueseg.sweep import start_apart
 from tissueseg.train import train
 
 JOBS = {
@@ -55,7 +56,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(name: str, *overrides: str) -> Result:
         monkeypatch.setattr(sys, "argv", [f"tissueseg.{name}", *overrides])
         try:
-            run_command(name, JOBS[name])
+            run_command(name, JOBS[name], start_apart if name == "train" else None)
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)

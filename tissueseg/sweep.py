@@ -1,0 +1,236 @@
+"""Jobs of a sweep, each in a process of its own, whatever launcher Hydra starts them with.
+
+A process is the unit that fails, is killed or runs out of memory without taking others along, and it
+keeps no state of the run before. A study's jobs print into logs, of which one line each is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from tissueseg.command import INTERRUPTED, USER_ERROR, one_line, task_words
+from tissueseg.errors import JobFailedError, TissuesegError
+from tissueseg.reporting import runs
+from tissueseg.store.claims import Claims
+from tissueseg.store.processes import began, host
+from tissueseg.store.processes import runs as is_alive
+from tissueseg.study import (
+    JOBS,
+    StudyRun,
+    arm_words,
+    check_kept,
+    check_study,
+    is_study,
+    read_record,
+    study_run,
+    write_record,
+)
+
+_SWEEP = "TISSUESEG_SWEEP"
+"""Environment variable: the process that the sweep ends with."""
+
+
+class _Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    line: str | None  # the last error it printed, else its last line; None: it went well
+
+
+def start_apart(config: DictConfig) -> None:
+    """Run a job of a sweep of trainings in a process of its own, and wait for it.
+
+    Raises:
+        JobFailedError: it went wrong, and belongs to no study, which would record it.
+    """
+    if is_study(config):
+        _start_run(config)
+        return
+    words = task_words()
+    code = subprocess.run([*_program("train"), *words], env=_environment()).returncode  # noqa: S603
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise JobFailedError(f"the job {' '.join(words)} ended with exit code {code}: see above.")
+
+
+def end_with_sweep() -> None:
+    """Let this process end when the sweep that started it is gone: killed, it cannot tell anyone."""
+    said = os.environ.pop(_SWEEP, "").split(" ", 2)
+    if len(said) < 3 or said[2] != host():
+        return
+
+    def watch() -> None:
+        while is_alive(int(said[0]), int(said[1]) or None):
+            time.sleep(0.5)
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Plan(Callback):
+    """Checks a study before its first run, and says at the end what became of all."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse what could not run, in the process that starts the sweep."""
+        os.environ[_SWEEP] = f"{os.getpid()} {began(os.getpid()) or 0} {host()}"
+        try:
+            check_study(config)
+            arms = _check_arms(config)
+        except (TissuesegError, HydraException, OmegaConfBaseException) as error:
+            _refuse(one_line(error))
+        print(f"study {config.study.name}, protocol {config.protocol.name}: {', '.join(arms)}")
+        print(f"folder: {config.study.out}", flush=True)
+        self._began = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Count runs, name those that failed, and exit 2 if there are any."""
+        records = [
+            read_record(path) for path in sorted((Path(config.study.out) / JOBS).glob("*.json"))
+        ]
+        records = [r for r in records if r.get("ended", 0) >= self._began]
+        states = [record.get("state") for record in records]
+        print(f"{states.count('finished')} runs finished, {states.count('kept')} kept from before")
+        print(f"  python -m tissueseg.report runs={config.study.out}", flush=True)
+        if failed := [r for r in records if r.get("state") == "failed"]:
+            named = "; ".join(f"{r['arm']}.{r['label']} ({r['line']})" for r in failed[:3])
+            _refuse(
+                f"{len(failed)} runs failed: {named}{' …' if failed[3:] else ''}. Mend the cause, and "
+                "start the study again: the others are kept."
+            )
+
+
+def _check_arms(config: DictConfig) -> list[str]:
+    """Compose every arm once with the words all runs have; the arms that will run."""
+    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    shared = [o.input_line for o in parsed if not o.is_sweep_override() and o.input_line]
+    chosen = [o for o in parsed if o.get_key_element() == "study.arm"]
+    arms = list(config.study.arms)
+    for override in chosen:
+        named = override.sweep_string_iterator() if override.is_sweep_override() else None
+        arms = list(named) if named else [override.get_value_element_as_str()]
+    for arm in arms:
+        compose("train", [*arm_words(config, arm), *shared])
+    return arms
+
+
+def _start_run(config: DictConfig) -> None:
+    """Bring one run of a study to its end, unless it is there."""
+    run = study_run(config, HydraConfig.get().runtime.choices)
+    with Claims(run.out / JOBS / "claims") as claims:
+        waited = False
+        while (claim := claims.take(run.name)) is None:
+            if not waited:
+                _tell(run, "another process is at it: waiting")
+            waited = True
+            time.sleep(1)
+        try:
+            _bring_about(run)
+        finally:
+            claim.release()
+
+
+def _bring_about(run: StudyRun) -> None:
+    began_at = time.time()
+    said: dict[str, Any] = {}
+    try:
+        recipe = run.recipe()
+        said = {"words": run.words, "recipe": recipe}
+        left = {step: file for step, file in run.steps().items() if not file.is_file()}
+        if "train" not in left:
+            check_kept(run, recipe)
+        if not left:
+            state = read_record(run.record) | {"state": "kept", "ended": time.time()}
+            write_record(run, **state)
+            _tell(run, "kept")
+            return
+        if "train" in left:
+            _clear(run)
+    except (TissuesegError, HydraException, OmegaConfBaseException) as error:
+        # What made the folder stays on record; only what became of this attempt is new.
+        failure = {"state": "failed", "code": USER_ERROR, "line": one_line(error)}
+        write_record(run, **(read_record(run.record) | failure | {"ended": time.time()}))
+        _tell(run, f"failed: {failure['line']}")
+        return
+    write_record(run, state="running", began=began_at, ended=began_at, **said)
+    ended = _Ended(0, None)
+    for step in left:
+        if ended.code == 0:
+            ended = _run_logged(run, step)
+    if ended.code == INTERRUPTED:
+        write_record(run, state="interrupted", began=began_at, ended=time.time(), **said)
+        raise KeyboardInterrupt
+    state = "failed" if ended.code else "finished"
+    outcome = {"state": state, "code": ended.code, "line": ended.line}
+    write_record(run, **outcome, began=began_at, ended=time.time(), **said)
+    took = f"{time.time() - began_at:.0f} s"
+    _tell(run, f"failed after {took}: {ended.line}" if ended.code else f"finished in {took}")
+
+
+def _run_logged(run: StudyRun, step: str) -> _Ended:
+    """Run a step of a run; what it prints goes to the log."""
+    mode = "wb" if step == "train" else "ab"
+    with run.log.open(mode) as log:
+        command = [*_program(step), *run.command(step)]
+        code = subprocess.run(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+        ).returncode
+    if code == 0:
+        return _Ended(0, None)
+    lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    spoken = [line.strip() for line in lines if line.strip()] or ["it printed nothing"]
+    errors = [line.removeprefix("error: ") for line in spoken if line.startswith("error: ")]
+    line = (errors or spoken)[-1]
+    return _Ended(code, f"ended by signal {-code}" if code < 0 else line)
+
+
+def _clear(run: StudyRun) -> None:
+    """Remove what an unfinished run left, which nothing can be made of."""
+    if not run.folder.exists():
+        return
+    ours = not any(run.folder.iterdir()) or (run.folder / runs.CONFIG).is_file()
+    if not ours:
+        raise JobFailedError(f"{run.folder} is no run's folder: choose another study.out.")
+    shutil.rmtree(run.folder)
+
+
+def _program(step: str) -> Sequence[str]:
+    return sys.executable, "-m", f"tissueseg.{step}"
+
+
+def _environment() -> Mapping[str, str]:
+    """Jobs that run side by side share the CPU cores."""
+    beside = int(HydraConfig.get().launcher.get("n_jobs") or 1)
+    if beside < 2:
+        return dict(os.environ)
+    threads = max((os.cpu_count() or 1) // beside, 1)
+    return {"OMP_NUM_THREADS": str(threads)} | os.environ
+
+
+def _tell(run: StudyRun, what: str) -> None:
+    print(f"{run.arm} {run.label.replace('-', ' ').replace('_', ' ')}: {what}", flush=True)
+
+
+def _refuse(line: str) -> None:
+    sys.stderr.write(f"error: {line}\n")
+    sys.exit(USER_ERROR)
