@@ -1,5 +1,6 @@
 """From a composed configuration to parts of a run; `check` has its tests in test_contracts."""
 
+import json
 from io import StringIO
 from pathlib import Path
 
@@ -106,7 +107,31 @@ def test_every_layer_is_built_for_the_modality_s_channels(store, modality, chann
 def test_a_run_s_description_is_plain(store):
     config, data = opened(store, "class_weights=null")
     module = assembly.build_module(config, open_features(config, data.store, data.split), data)
-    said = assembly.describe(module, data)
+    said = assembly.describe(config, module, data)
     assert said["encoder"]["sha256"] == module.encoder.digest()
     assert said["encoder"]["random_init"] is True
     assert said["split"] == {"train": ("a",), "val": ("b",), "test": ("c",)}
+    assert said["digests"] == store.digests()
+    assert said["patients"] == {"a": "p_a", "b": "p_b", "c": "p_c"}
+    json.dumps(said)
+
+
+def described(store, *overrides):
+    config, data = opened(store, "class_weights=null", *overrides)
+    module = assembly.build_module(config, open_features(config, data.store, data.split), data)
+    return assembly.describe(config, module, data)
+
+
+def test_a_run_s_description_names_patients_of_its_tissues(tmp_path: Path):
+    patients = {"a": "p", "b": "q", "c": None}
+    tissues = {n: t._replace(patient=patients[n]) for n, t in three_tissues().items()}
+    store = write_store(tmp_path / "s.zarr", tissues)
+    assert described(store)["patients"] == patients
+
+
+def test_a_run_s_fingerprint_tells_its_work_and_not_its_place(store):
+    here = described(store)["fingerprint"]
+    assert described(store, "run_dir=elsewhere", "data.prefetch=1")["fingerprint"] == here
+    assert described(store, "seed=1")["fingerprint"] != here
+    assert described(store, "encoder.seed=1")["fingerprint"] != here
+    assert described(store, "split={train: 2, val: 1, test: 0}")["fingerprint"] != here

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from tissueseg import __version__
 from tissueseg.augmentations import build_augmentation
 from tissueseg.command import build, finish, plain, tracked
 from tissueseg.contracts import scored_classes
@@ -41,6 +42,7 @@ from tissueseg.modules.fields import open_fields
 from tissueseg.modules.segmentation import SegmentationModule
 from tissueseg.optimisation import finetune_of
 from tissueseg.preflight import modality_of, scored_pixels
+from tissueseg.reporting.fingerprint import fingerprint
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
 from tissueseg.store.named_splits import keep_split
@@ -200,8 +202,13 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", advice)
 
 
-def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, Any]:
+def describe(
+    config: DictConfig, module: SegmentationModule, data: TissueDataModule
+) -> dict[str, Any]:
     """Which encoder, data, split and store a run used, in plain types."""
+    spec, digests = module.spec, _digests(data)
+    patients = Cohort.of(data.store).patients
+    each = {t: digest for side in digests.values() for t, digest in side.items()}
     return {
         "encoder": module.spec.as_dict(),
         "weights": module.describe(),
@@ -209,7 +216,17 @@ def describe(module: SegmentationModule, data: TissueDataModule) -> dict[str, An
         "data": data.spec.as_dict(),
         "split": data.split._asdict(),
         "store": data.store.location,
+        # A tissue without one is its own patient, under its own name.
+        "patients": {t: None if patients[t] == t else patients[t] for t in each},
+        "digests": each,
+        "fingerprint": fingerprint(plain(config), spec.sha256, digests, __version__),
     }
+
+
+def _digests(data: TissueDataModule) -> dict[str, dict[str, str]]:
+    """Side -> tissue -> digest of its pixels."""
+    sides = data.split._asdict().items()
+    return {side: data.store.digests(tissues) if tissues else {} for side, tissues in sides}
 
 
 def keep_decoder(
@@ -221,10 +238,7 @@ def keep_decoder(
         "data": data.spec.as_dict(),
         "normaliser": data.normaliser.as_dict(),
         "decoder": plain(config.decoder),
-        "split": {
-            side: data.store.digests(tissues) if tissues else {}
-            for side, tissues in data.split._asdict().items()
-        },
+        "split": _digests(data),
         "train_pixels": scored_pixels(config, data.train_pixels),
         "monitor": config.monitor,
         "finetune": finetune_of(config).as_dict(),
@@ -239,11 +253,17 @@ def keep_decoder(
     return save
 
 
-def build_panels(config: DictConfig, data: TissueDataModule, folder: Path) -> Panels:
-    """The callback that draws some validation fields."""
-    heads = list(config.decoder.heads)
-    fields = open_fields(data, heads, config.panels.count, config.panels.size_px)
-    return Panels(fields, folder, config.panels.every_n_epochs)
+def build_panels(
+    config: DictConfig, data: TissueDataModule, folder: Path, sides: Sequence[str] = ("val",)
+) -> Panels:
+    """The callback that draws some fields; `panels.count` of each side at most."""
+    heads, options = list(config.decoder.heads), config.panels
+    fields = {
+        side: open_fields(data, heads, options.count, options.size_px, side)
+        for side in sides
+        if getattr(data.split, side)
+    }
+    return Panels(fields, folder, options.every_n_epochs)
 
 
 def _announced(console: Console) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from tissueseg.command import build, one_line
+from tissueseg.command import build, one_line, plain
 from tissueseg.errors import TissuesegError
 from tissueseg.options import encoder_nodes
 from tissueseg.store.notices import name_some
@@ -148,13 +148,13 @@ def _check_request(config: DictConfig) -> None:
 
 def _check_composition(found: Diagnosis, config: DictConfig) -> EncoderSpec:
     from tissueseg import preflight
-    from tissueseg.modules.tracking import check_mode
+    from tissueseg.modules.tracking import check_tracking
     from tissueseg.reporting import runs
 
     spec = preflight.check(config)
     preflight.check_training(config)
     preflight.settle_paths(config)
-    check_mode()
+    check_tracking(plain(config.logger))
     runs.check_writable(Path(config.run_dir or "runs"))
     heads = ", ".join(config.decoder.heads)
     found.say("composed", f"modality={config.modality} encoder={spec.label} heads: {heads}")

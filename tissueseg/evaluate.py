@@ -38,7 +38,7 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.features import Trained, open_features
     from tissueseg.modules.cell_scoring import groups_of
     from tissueseg.modules.checkpoint import load_decoder
-    from tissueseg.modules.scoring import StudyDice, count
+    from tissueseg.modules.scoring import PixelCalibration, StudyDice, count
     from tissueseg.prediction import check_options
     from tissueseg.reporting import runs
     from tissueseg.reporting.scores import side_scores
@@ -73,10 +73,13 @@ def evaluate(config: DictConfig) -> None:
     checkpoint.restore(module.decoder, module.encoder)
     panels = assembly.build_panels(trained, data, out / runs.PANELS)
     study = StudyDice(len(checkpoint.scored_classes), trained.data.batch_size)
-    trainer = assembly.build_trainer(trained, console, [panels, study], every_tile=True)
+    calibration = PixelCalibration()
+    trainer = assembly.build_trainer(
+        trained, console, [panels, study, calibration], every_tile=True
+    )
     counts = count(trainer, module, data, "val")
     scores = side_scores(counts, split.val, checkpoint.train_pixels)
-    scores["study"] = study.scores()
+    scores |= {"study": study.scores(), "calibration": calibration.scores()}
     if predictor is not None:
         scores["cells"] = score_cells(
             config, predictor, split.val, groups, out / runs.PANELS, console
@@ -94,13 +97,12 @@ def _write(
 ) -> None:
     """Leave the scores of a side; `metrics.json` last, so that it stands for all."""
     from tissueseg.reporting import runs
-    from tissueseg.reporting.scores import keyed_scores, write_score_tables
+    from tissueseg.reporting.scores import run_metrics, write_score_tables
 
     out.mkdir(parents=True, exist_ok=True)
     runs.save_confusion(out, "val", counts)
     write_score_tables(out, about["classes"], scores)
-    keyed = {"metrics": keyed_scores(title, about["classes"], scores)}
-    runs.write_json(out / runs.METRICS, about | {title: scores} | keyed)
+    runs.write_json(out / runs.METRICS, run_metrics(about, {title: scores}))
 
 
 def _predictor(

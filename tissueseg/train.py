@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,16 @@ from rich.console import Console
 
 from tissueseg.command import INTERRUPTED, added, run_command, task_words
 from tissueseg.errors import ConfigError
+from tissueseg.study import check_single
+from tissueseg.sweep import end_with_sweep, start_apart
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
-    from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.loggers import Logger
 
     from tissueseg.data.datamodule import TissueDataModule
     from tissueseg.modules.segmentation import SegmentationModule
+    from tissueseg.store.embeddings import EmbeddingStore
 
 # Torch and Lightning take seconds to import; composing and --help do without them, so they are
 # imported inside the functions.
@@ -35,8 +39,9 @@ class Run:
     config: DictConfig
     data: TissueDataModule
     module: SegmentationModule
-    loggers: list[WandbLogger]
+    loggers: list[Logger]
     console: Console
+    features: EmbeddingStore | None  # None: encoded online
     notes: tuple[str, ...]  # where features come from and the split is kept
 
 
@@ -66,14 +71,15 @@ def _open(config: DictConfig, console: Console) -> Run:
     from tissueseg.data.splits import require_labels
     from tissueseg.features import embed_command, open_features
     from tissueseg.modules.checkpoint import run_name
-    from tissueseg.modules.tracking import check_mode, open_tracking
+    from tissueseg.modules.tracking import check_tracking, open_tracking
     from tissueseg.optimisation import finetune_of
     from tissueseg.reporting import runs
 
+    check_single(config)
     spec = preflight.check(config)
     preflight.check_machine(config)
     preflight.check_training(config)
-    check_mode()
+    check_tracking(assembly.plain(config.logger))
     _settle_name(config)
     name = run_name(config.name, config.modality, finetune_of(config).label(spec.label))
     wanted = Path(config.run_dir or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
@@ -96,11 +102,12 @@ def _open(config: DictConfig, console: Console) -> Run:
     kept = assembly.name_split(config, store, split)
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
-    runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | assembly.describe(module, data))
-    shown = assembly.plain(config)
-    options = shown["logger"]["wandb"]
-    loggers = [] if options is None else open_tracking(folder, name, shown, options)
-    return Run(name, folder, config, data, module, loggers, console, (*features.notes, kept))
+    about = assembly.describe(config, module, data)
+    runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | about)
+    loggers = open_tracking(folder, name, assembly.plain(config))
+    stored = features.embeddings.store if features.embeddings else None
+    notes = (*features.notes, kept)
+    return Run(name, folder, config, data, module, loggers, console, stored, notes)
 
 
 def _settle_name(config: DictConfig) -> None:
@@ -146,12 +153,14 @@ def _fit(run: Run) -> bool:
     from tissueseg.modules.averaging import Averaging
     from tissueseg.modules.callbacks import BestDecoder, CtrlC
     from tissueseg.modules.checkpoint import AS_LOADED
+    from tissueseg.modules.cost import Cost
     from tissueseg.modules.history import History
     from tissueseg.reporting import runs
 
     config, path = run.config, run.folder / runs.DECODER
     ctrl_c = CtrlC()
     callbacks = [
+        Cost(partial(runs.write_json, run.folder / runs.COST)),
         BestDecoder(config.monitor, assembly.keep_decoder(config, run.data, run.module, path)),
         EarlyStopping(config.monitor, mode="max", patience=config.patience, check_finite=False),
         assembly.build_panels(config, run.data, run.folder / runs.PANELS),
@@ -177,32 +186,43 @@ def _score(run: Run) -> None:
     """Score the kept decoder, not the last one."""
     from tissueseg import assembly
     from tissueseg.modules.checkpoint import load_decoder
-    from tissueseg.modules.scoring import count
+    from tissueseg.modules.scoring import PixelCalibration, StudyDice, count
     from tissueseg.modules.tracking import close_tracking
     from tissueseg.reporting import runs
-    from tissueseg.reporting.scores import side_scores
+    from tissueseg.reporting.outcomes import outcome_of
+    from tissueseg.reporting.scores import run_metrics, side_scores
     from tissueseg.reporting.tables import class_table
 
     checkpoint = load_decoder(run.folder / runs.DECODER)
     checkpoint.restore(run.module.decoder, run.module.encoder)
-    panels = assembly.build_panels(run.config, run.data, run.folder / runs.PANELS)
-    trainer = assembly.build_trainer(run.config, run.console, [panels], every_tile=True)
+    folder, shown = run.folder / runs.PANELS, ("val", "test")
+    panels = assembly.build_panels(run.config, run.data, folder, shown)
+    study = StudyDice(len(checkpoint.scored_classes), run.config.data.batch_size)
+    calibration = PixelCalibration()
+    callbacks = [panels, study, calibration]
+    trainer = assembly.build_trainer(run.config, run.console, callbacks, every_tile=True)
     sides = {}
-    for side in (side for side in ("val", "test") if getattr(run.data.split, side)):
+    for side in (side for side in shown if getattr(run.data.split, side)):
         counts = count(trainer, run.module, run.data, side)
         runs.save_confusion(run.folder, side, counts)
         tissues = getattr(run.data.split, side)
         sides[side] = side_scores(counts, tissues, checkpoint.train_pixels)
+        sides[side] |= {"study": study.scores(), "calibration": calibration.scores()}
     about = checkpoint.about(run.config.name)
-    runs.write_json(run.folder / runs.METRICS, about | sides)
+    runs.write_json(run.folder / runs.METRICS, run_metrics(about, sides))
     run.console.print(class_table(about, sides))
-    pooled = {f"{s}/{k}": v for s in sides for k, v in sides[s]["pooled"].items() if "macro" in k}
-    close_tracking(run.loggers, pooled, sorted((run.folder / runs.PANELS).glob("*.png")))
+    close_tracking(run.loggers, outcome_of(run.folder, checkpoint, about, sides, run.features))
 
 
 def _say(run: Run, line: str) -> None:
     run.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def main() -> None:
+    """The command: a training here, or each one of a sweep in a process of its own."""
+    end_with_sweep()
+    run_command("train", train, start_apart)
+
+
 if __name__ == "__main__":
-    run_command("train", train)
+    main()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from feature_runs import WORDS
+from omegaconf import OmegaConf
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.demo import CLASSES, PANEL
@@ -29,7 +30,8 @@ def run(finished_run: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("side", ["val", "test"])
 def test_scores_are_those_of_training(command: Command, run: Path, side: str) -> None:
-    result = command("evaluate", f"run={run}", f"side={side}")
+    size = OmegaConf.load(run / "config.yaml").data.batch_size  # the study's score depends on it
+    result = command("evaluate", f"run={run}", f"side={side}", f"data.batch_size={size}")
     assert result.code == 0
     before = json.loads((run / "metrics.json").read_text())
     after = json.loads((run / f"evaluation/{side}/metrics.json").read_text())

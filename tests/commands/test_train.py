@@ -17,6 +17,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from wandb_log import read_offline
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.planes import Tissue
@@ -42,7 +43,9 @@ def test_a_run_leaves_what_later_commands_read(finished_run: Path) -> None:
         "confusion.npy",
         "confusion_test.npy",
         "decoder.ckpt",
+        "cost.json",
         "panels/demo_003.png",
+        "panels/demo_004.png",  # of the test side
     }
     assert not [name for name in left if "partial" in name]
     config = OmegaConf.load(finished_run / "config.yaml")
@@ -52,6 +55,34 @@ def test_a_run_leaves_what_later_commands_read(finished_run: Path) -> None:
     assert environment["encoder"]["random_init"] is True
     assert environment["split"]["train"] == ["demo_000", "demo_001", "demo_002"]
     assert environment["packages"]["torch"] == torch.__version__
+    tissues = [name for side in environment["split"].values() for name in side]
+    assert list(environment["digests"]) == list(environment["patients"]) == tissues
+    assert len(environment["fingerprint"]) == 64
+
+
+def test_a_run_says_what_it_took(finished_run: Path) -> None:
+    cost = json.loads((finished_run / "cost.json").read_text())
+    assert cost["steps"] > 0
+    assert 0 < cost["step_s"] < cost["fit_s"]
+    assert cost["parameters"] == cost["trained_parameters"] > 0
+    assert (cost["peak_of"], cost["devices"], cost["gpu_hours"]) == ("process", 1, 0.0)
+    assert cost["peak_bytes"] > 0
+
+
+@pytest.mark.parametrize("side", ["val", "test"])
+def test_each_side_has_the_study_s_score_and_its_calibration(finished_run: Path, side: str) -> None:
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    batch_size = OmegaConf.load(finished_run / "config.yaml").data.batch_size
+    study, calibration = metrics[side]["study"], metrics[side]["calibration"]
+    assert list(study) == [f"dice_study_batch{batch_size}"]
+    counts = np.load(finished_run / {"val": "confusion.npy", "test": "confusion_test.npy"}[side])
+    assert sum(calibration["pixels"]) == counts.sum()
+    flat = metrics["metrics"]
+    assert flat[f"{side}/calibration/ece"] == calibration["ece"]
+    assert flat[f"{side}/calibration/brier"] == calibration["brier"]
+    assert flat[f"{side}/dice_study_batch{batch_size}"] == study[f"dice_study_batch{batch_size}"]
+    pooled = metrics[side]["pooled"]
+    assert flat[f"{side}/dice/macro_foreground"] == pooled["macro_dice_foreground"]
 
 
 def test_scores_agree_with_the_counts_they_come_from(finished_run: Path) -> None:
@@ -268,6 +299,7 @@ def test_ctrl_c_leaves_a_decoder(command: Command, tmp_path: Path, demo_cache: P
     assert "Traceback" not in "".join(seen)
     assert f"evaluate run={folder}" in "".join(seen)
     assert len(rows(folder)) >= 2
+    assert json.loads((folder / "cost.json").read_text())["steps"] >= 2 * 2
     assert command("evaluate", f"run={folder}").code == 0
 
 
@@ -281,7 +313,5 @@ def test_wandb_works_without_network_or_account(
     folder = tmp_path / "run"
     overrides = ("+debug=fast", "trainer.max_epochs=1", f"run_dir={folder}")
     assert command("train", *overrides).code == 0
-    (log,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    content = log.read_bytes()
-    assert b"val/dice/macro_foreground" in content
-    assert list(folder.glob("wandb/offline-run-*/files/media/images/panels/*.png"))
+    assert "val/dice/macro_foreground" in read_offline(folder).keys
+    assert list(folder.glob("wandb/offline-run-*/files/media/images/kept/panels*.png"))

@@ -156,7 +156,7 @@ def test_panels_of_a_fit_are_pictures(fitted):
 
 
 def draws(every, epoch, fn="fit", sanity=False):
-    panels = Panels([], Path(), every)
+    panels = Panels({}, Path(), every)
     state = SimpleNamespace(fn=fn)
     return panels._due(SimpleNamespace(sanity_checking=sanity, state=state, current_epoch=epoch))
 
@@ -171,7 +171,7 @@ def test_panels_show_what_the_module_predicts(make_run):
     run = make_run("panels={count: 1, size_px: 48, every_n_epochs: 1}")
     panels = assembly.build_panels(run.config, run.data, run.folder / "panels")
     run.trainer([panels]).validate(run.module, run.data.val_dataloader(), verbose=False)
-    (panel,) = panels._panels
+    (panel,) = panels._fields["val"]
     assert (panel.y, panel.x, panel.labels.shape) == (8, 8, (48, 48))
     whole = torch.zeros(64, 64, dtype=torch.long)
     run.module.eval()
@@ -193,3 +193,47 @@ def test_a_field_that_no_batch_reached_is_not_drawn(make_run):
     panels = assembly.build_panels(run.config, run.data, run.folder / "panels")
     run.trainer([panels]).validate(run.module, run.data.val_dataloader(), verbose=False)
     assert [path.name for path in (run.folder / "panels").iterdir()] == ["b.png"]
+
+
+def test_each_side_s_pass_draws_its_own_tissues(make_run):
+    """Both sides count their tissues from 0."""
+    run = make_run("panels={count: 1, size_px: 48, every_n_epochs: 1}")
+    folder = run.folder / "panels"
+    panels = assembly.build_panels(run.config, run.data, folder, ("val", "test"))
+    trainer = run.trainer([panels])
+    trainer.validate(run.module, datamodule=run.data, verbose=False)
+    assert [path.name for path in folder.iterdir()] == ["b.png"]
+    (val,), (test,) = panels._fields["val"], panels._fields["test"]
+    before = val.maps["classes"].copy()
+    assert not test.maps
+    trainer.test(run.module, datamodule=run.data, verbose=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["b.png", "c.png"]
+    np.testing.assert_array_equal(val.maps["classes"], before)
+    whole = torch.zeros(64, 64, dtype=torch.long)
+    run.module.eval()
+    for batch in run.data.test_dataloader():
+        with torch.no_grad():
+            predicted = run.module(batch.image)["classes"].argmax(1)
+        for tile, (y, x) in zip(predicted, batch.origin.tolist(), strict=True):
+            whole[y : y + 32, x : x + 32] = tile
+    np.testing.assert_array_equal(test.maps["classes"], whole[8:56, 8:56])
+
+
+def test_a_fit_reads_no_test_tissue_for_its_panels(make_run):
+    run = make_run()
+    assert list(assembly.build_panels(run.config, run.data, run.folder)._fields) == ["val"]
+
+
+def test_a_side_without_tissues_has_no_panels(make_run):
+    run = make_run("split={train: 1, val: 2, test: 0}")
+    panels = assembly.build_panels(run.config, run.data, run.folder, ("val", "test"))
+    assert list(panels._fields) == ["val"]
+
+
+def test_panels_hold_their_fields_and_nothing_else(make_run):
+    """Memory of a pass is that of the fields, however many tiles go by."""
+    run = make_run("split={train: 1, val: 2, test: 0}", "panels.count=1", "panels.size_px=16")
+    panels = assembly.build_panels(run.config, run.data, run.folder / "panels")
+    run.trainer([panels]).validate(run.module, datamodule=run.data, verbose=False)
+    (panel,) = panels._fields["val"]
+    assert {values.nbytes for values in panel.maps.values()} == {16 * 16}

@@ -107,3 +107,11 @@ def test_a_fit_s_rows(fitted):
     assert np.isfinite(stored["train/loss"]).all()
     assert np.isfinite(stored["val/loss"]).all()
     assert not np.array_equal(stored["val/loss"][:1], stored["val/loss"][1:])
+
+
+def test_the_curves_that_the_study_kept_are_there(fitted):
+    with np.load(fitted.folder / "history.npz") as stored:
+        curves = {n: stored[n] for n in ("train/loss", "val/loss", "val/dice/macro_foreground")}
+        assert stored["epoch"].shape == (2,)
+    assert all(curve.shape == (2,) for curve in curves.values())
+    assert all(np.isfinite(curve).all() for curve in curves.values())

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tissueseg.reporting.scores import side_scores
+from tissueseg.reporting.scores import keyed_scores, run_metrics, side_scores
 
 # [truth, prediction]; class 2 is in neither truth nor prediction of `a`, class 3 nowhere.
 A = [[6, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -51,3 +51,36 @@ def test_guessing_from_the_training_prior(scores):
 def test_every_tissue_needs_a_name():
     with pytest.raises(ValueError, match="argument"):
         side_scores(np.array([A, B]), ("a",), TRAIN)
+
+
+CLASSES = ("background", "tumor", "stroma", "rare")
+
+
+def test_every_score_has_a_name(scores):
+    scores |= {
+        "study": {"dice_study_batch4": 0.5},
+        "calibration": {"pixels": [3], "ece": 0.25, "brier": 0.75},
+        "cells": {"scores": {"bpq_image": 0.125}},
+    }
+    keyed = keyed_scores("test", CLASSES, scores)
+    assert keyed["test/dice/tumor"] == pytest.approx(2 * 4 / (6 + 6))
+    assert keyed["test/dice_study_batch4"] == 0.5
+    assert keyed["test/calibration/ece"] == 0.25
+    assert keyed["test/calibration/brier"] == 0.75
+    assert keyed["test/bpq_image"] == 0.125
+    assert not [name for name in keyed if "pixels" in name]
+
+
+def test_what_was_not_scored_has_no_name(scores):
+    keyed = keyed_scores("val", CLASSES, scores)
+    assert {name.split("/")[1] for name in keyed} == {"dice", "iou"}
+
+
+def test_metrics_hold_sides_in_full_and_flat(scores):
+    about = {"run": "r", "classes": list(CLASSES)}
+    found = run_metrics(about, {"val": scores, "test": scores})
+    assert found["run"] == "r"
+    assert found["val"] is scores
+    wanted = keyed_scores("val", CLASSES, scores) | keyed_scores("test", CLASSES, scores)
+    assert found["metrics"] == pytest.approx(wanted, nan_ok=True)
+    assert found["metrics"]["val/dice/macro"] == found["metrics"]["test/dice/macro"]

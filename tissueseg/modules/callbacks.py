@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -127,19 +127,21 @@ class CtrlC(pl.Callback):
 
 
 class Panels(pl.Callback):
-    """Draws image, truth, prediction, boundary and error of some validation fields.
+    """Draws image, truth, prediction, boundary and error of some fields of the sides it passes.
 
-    Predictions are gathered tile by tile from what the validation step returns, in bounded memory,
+    Predictions are gathered tile by tile from what the step returns, in memory for these fields alone,
     and drawn when the epoch is over.
 
     Args:
-        panels: one per field.
+        fields: `val` and `test` -> one panel per field.
         folder: where `<tissue>.png` goes.
-        every_n_epochs: how often during a fit; a validation of its own always draws.
+        every_n_epochs: how often during a fit; a pass that only scores always draws.
     """
 
-    def __init__(self, panels: list[Panel], folder: Path, every_n_epochs: int) -> None:
-        self._panels, self._folder, self._every = panels, folder, every_n_epochs
+    def __init__(
+        self, fields: Mapping[str, Sequence[Panel]], folder: Path, every_n_epochs: int
+    ) -> None:
+        self._fields, self._folder, self._every = fields, folder, every_n_epochs
 
     def on_validation_batch_end(
         self,
@@ -151,21 +153,46 @@ class Panels(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Put the batch's tiles where they belong."""
-        if not self._due(trainer):
-            return
-        maps = _maps(outputs)
-        tissues, origins = batch.tissue.tolist(), batch.origin.tolist()
-        for panel in self._panels:
-            for i in (i for i, tissue in enumerate(tissues) if tissue == panel.tissue):
-                panel.place({name: values[i] for name, values in maps.items()}, *origins[i])
+        if self._due(trainer):
+            self._gather("val", outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Put the batch's tiles where they belong."""
+        self._gather("test", outputs, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, save and hand to W&B."""
-        if not self._due(trainer) or not trainer.is_global_zero:
+        if self._due(trainer):
+            self._draw("val", trainer)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, save and hand to W&B."""
+        self._draw("test", trainer)
+
+    def _gather(self, side: str, outputs: Outputs, batch: Batch) -> None:
+        tissues, origins = batch.tissue.tolist(), batch.origin.tolist()
+        fields = [panel for panel in self._fields.get(side, ()) if panel.tissue in tissues]
+        if not fields:
+            return
+        maps = _maps(outputs)
+        for panel in fields:
+            for i in (i for i, tissue in enumerate(tissues) if tissue == panel.tissue):
+                panel.place({name: values[i] for name, values in maps.items()}, *origins[i])
+
+    def _draw(self, side: str, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        for panel in (panel for panel in self._panels if panel.maps):  # reached by a tile
+        for panel in (panel for panel in self._fields.get(side, ()) if panel.maps):  # reached
             paths.append(self._folder / f"{panel.name}.png")
             draw_panel(panel).save(paths[-1])
         for logger in trainer.loggers:

@@ -17,6 +17,9 @@ _LINE = ("train/loss", "val/loss", "val/dice/macro_foreground")
 class History(pl.Callback):
     """Writes every logged metric after every epoch; holds no time, so equal runs give equal files.
 
+    Among them are the curves that the study kept: `epoch`, `train/loss`, `val/loss` and
+    `val/dice/macro_foreground`; one value an epoch, NaN where undefined.
+
     Args:
         folder: of the run.
         echo: also print one line per epoch, for logs without a progress bar.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any
+
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
-from tissueseg.contracts import Batch, Outputs
+from tissueseg.contracts import IGNORE, Batch, Outputs
 from tissueseg.data.datamodule import TissueDataModule
+from tissueseg.metrics.by_image import CountsByImage
+from tissueseg.metrics.calibration import BINS, brier, ece, reliability
 from tissueseg.metrics.pixels import pixel_ids
 from tissueseg.metrics.study import DiceStudy
 from tissueseg.modules.segmentation import SegmentationModule
@@ -24,8 +31,56 @@ def count(
     return module.confusion(side).compute().cpu().numpy()
 
 
-class StudyDice(pl.Callback):
-    """Scores a validation pass as the student study did, batch by batch, for comparison with it alone.
+class PassScore(pl.Callback, ABC):
+    """Scores a pass over `val` or `test` from what its steps hand on; the next pass starts anew."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the pass before."""
+
+    @abstractmethod
+    def see(self, outputs: Outputs, batch: Batch) -> None:
+        """Take in a batch."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, Any]:
+        """Of the last pass, in plain types."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Start anew."""
+        self.reset()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
+        """Start anew."""
+        self.reset()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Outputs,  # pyright: ignore[reportIncompatibleMethodOverride]
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take in a batch."""
+        self.see(outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Outputs,  # pyright: ignore[reportIncompatibleMethodOverride]
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take in a batch."""
+        self.see(outputs, batch)
+
+
+class StudyDice(PassScore):
+    """Scores a pass as the student study did, batch by batch, for comparison with it alone.
 
     Args:
         n_classes: that are scored, background included.
@@ -35,15 +90,11 @@ class StudyDice(pl.Callback):
     def __init__(self, n_classes: int, batch_size: int) -> None:
         self._metric = DiceStudy(n_classes, batch_size)
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Outputs,  # pyright: ignore[reportIncompatibleMethodOverride]
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def reset(self) -> None:
+        """Forget the pass before."""
+        self._metric.reset()
+
+    def see(self, outputs: Outputs, batch: Batch) -> None:
         """Score a batch."""
         found = pixel_ids(outputs, batch)
         self._metric.update(found.predicted.cpu(), found.truth.cpu())
@@ -51,3 +102,67 @@ class StudyDice(pl.Callback):
     def scores(self) -> dict[str, float]:
         """`dice_study_batch<n>`."""
         return self._metric.scores()
+
+
+class PixelCalibration(PassScore):
+    """How far the probability of the likeliest class can be believed, over all known pixels alike.
+
+    Pixels are added up where they lie; what leaves the device is one table of bins a batch.
+    """
+
+    def __init__(self) -> None:
+        self._counts = CountsByImage(1, BINS, 4, dtype=torch.float64)
+
+    def reset(self) -> None:
+        """Forget the pass before."""
+        self._counts.reset()
+
+    def see(self, outputs: Outputs, batch: Batch) -> None:
+        """Add a batch."""
+        self._counts.update(0, pixel_calibration_counts(outputs, batch).cpu().numpy())
+
+    def scores(self) -> dict[str, Any]:
+        """`ece` and `brier`, and what a reliability diagram shows: lists, one value a bin."""
+        counts = self._counts.compute()[0].numpy()
+        bins = reliability(counts)
+        return {
+            "low": bins.low.tolist(),
+            "high": bins.high.tolist(),
+            "pixels": bins.cells.astype(np.int64).tolist(),
+            "confidence": bins.confidence.tolist(),
+            "accuracy": bins.accuracy.tolist(),
+            "ece": float(ece(counts)),
+            "brier": float(brier(counts)),
+        }
+
+
+def pixel_calibration_counts(outputs: Outputs, batch: Batch) -> Tensor:
+    """What `metrics.calibration.calibration_counts` counts of cells, of pixels and on their device.
+
+    Args:
+        outputs: with `classes` (B, C, H, W), else `foreground` (B, 1, H, W).
+        batch: with the truth.
+
+    Returns:
+        (BINS, 4) float64: known pixels, and their sums of confidence, of hits and of squared errors.
+    """
+    predicted, truth = pixel_ids(outputs, batch)
+    probs, known = _class_probs(outputs), truth != IGNORE
+    of_truth = probs.gather(1, truth.long().where(known, 0)[:, None])[:, 0]
+    # Σ_c (p_c − y_c)² = Σ_c p_c² − 2 p_truth + 1, without an image of the truth for each class.
+    squared = probs.square().sum(1, dtype=torch.float64) - 2 * of_truth + 1
+    confidence = probs.amax(1)[known].double()
+    place = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
+    hits = (predicted == truth)[known].double()
+    # Not bincount, whose weights have no deterministic form on CUDA.
+    empty = confidence.new_zeros(BINS)
+    values = (torch.ones_like(confidence), confidence, hits, squared[known])
+    return torch.stack([empty.scatter_add(0, place, value) for value in values], 1)
+
+
+def _class_probs(outputs: Outputs) -> Tensor:
+    """(B, C, H, W) float32: of the classes, else of background and nucleus."""
+    if "classes" in outputs:
+        return outputs["classes"].float().softmax(1)
+    nucleus = outputs["foreground"].float().sigmoid()
+    return torch.cat([1 - nucleus, nucleus], 1)

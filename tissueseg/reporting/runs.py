@@ -22,6 +22,7 @@ from tissueseg.errors import RunFolderError
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.json"
+COST = "cost.json"
 DECODER = "decoder.ckpt"
 PANELS = "panels"
 CONFUSION = {"val": "confusion.npy", "test": "confusion_test.npy"}

@@ -48,7 +48,8 @@ def keyed_scores(side: str, classes: Sequence[str], scores: Mapping[str, Any]) -
     Args:
         side: that was scored.
         classes: names, by id.
-        scores: what `side_scores` returned, with `cells` and `study` where they were scored.
+        scores: what `side_scores` returned, with `calibration`, `cells` and `study` where they were
+            scored.
     """
     pooled = scores["pooled"]
     keyed: dict[str, float] = {}
@@ -57,9 +58,24 @@ def keyed_scores(side: str, classes: Sequence[str], scores: Mapping[str, Any]) -
         keyed[f"{side}/{name}/macro_foreground"] = pooled[f"macro_{name}_foreground"]
         values = zip(classes, pooled[name], strict=True)
         keyed |= {f"{side}/{name}/{of}": value for of, value in values}
-    for part in (scores.get("study", {}), scores.get("cells", {}).get("scores", {})):
+    found = scores.get("calibration", {})
+    calibration = {f"calibration/{name}": found[name] for name in ("ece", "brier") if name in found}
+    for part in (calibration, scores.get("study", {}), scores.get("cells", {}).get("scores", {})):
         keyed |= {f"{side}/{name}": value for name, value in part.items()}
     return keyed
+
+
+def run_metrics(about: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `metrics.json` holds: the sides' scores in full, and every one under its name in `metrics`.
+
+    Args:
+        about: the decoder, with the names of the scored `classes`.
+        sides: side -> what `side_scores` returned, with what else was scored.
+    """
+    keyed: dict[str, float] = {}
+    for side, scores in sides.items():
+        keyed |= keyed_scores(side, about["classes"], scores)
+    return {**about, **sides, "metrics": keyed}
 
 
 def write_score_tables(folder: Path, classes: Sequence[str], side: Mapping[str, Any]) -> None:
