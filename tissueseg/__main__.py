@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
     "evaluate": "a finished run            -> every score again, on any side of the split",
     "predict": "a finished run and images -> cells of whole tissues: outlines, types, tables",
+    "report": "finished runs             -> which arm is best, if any: intervals, tests, a page",
     "doctor": "what train would be given -> what is missing, mismatched or fine",
     "export": "a store                   -> what napari or spatialdata open",
 }

@@ -57,12 +57,12 @@ svg line { stroke: var(--line); }
 """
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """A whole document; `title` is plain text, `body` is HTML."""
+def page(title: str, body: Sequence[str], style: str = "") -> str:
+    """A whole document; `title` is plain text, `body` is HTML, `style` is added to the house's."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )

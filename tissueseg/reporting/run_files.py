@@ -1,0 +1,92 @@
+"""The small files of a run folder, read and checked: what is broken is one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+
+from tissueseg.errors import RunFolderError, in_one_line
+
+_Read = TypeVar("_Read")
+_TO_DO = "Copy the run's folder again, or leave it out."
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+    yaml.YAMLError,
+)
+
+
+def read(path: Path, load: Callable[[Path], _Read]) -> _Read:
+    """What a function makes of a file.
+
+    Raises:
+        RunFolderError: it is missing, broken or not what was wanted.
+    """
+    try:
+        return load(path)
+    except KeyError as error:
+        raise RunFolderError(f"{path} holds no {error}. {_TO_DO}") from error
+    except _BROKEN as error:
+        raise RunFolderError(f"{path} cannot be read: {in_one_line(error)}. {_TO_DO}") from error
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """A JSON object."""
+    return _mapping(json.loads(path.read_text(encoding="utf-8")))
+
+
+def yaml_of(path: Path) -> dict[str, Any]:
+    """A YAML mapping."""
+    return _mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def metrics_of(path: Path) -> dict[str, Any]:
+    """`metrics.json`, of `train` or of `evaluate`."""
+    found = json_of(path)
+    return found | {"run": str(found["run"]), "classes": [str(name) for name in found["classes"]]}
+
+
+def job_of(path: Path) -> dict[str, Any]:
+    """What a sweep noted of a run."""
+    found = json_of(path)
+    return found | {key: str(found[key]) for key in ("arm", "label", "state")}
+
+
+def history_of(path: Path) -> dict[str, np.ndarray]:
+    """Name -> (epochs,) of an `.npz`."""
+    # Opened here, for numpy leaves a broken archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        found = {name: np.asarray(arrays[name]) for name in arrays.files}
+    shapes = {name: values.shape for name, values in found.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise ValueError(f"arrays of one length were wanted, but it holds {shapes}")
+    return found
+
+
+def counts_of(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Whole numbers of a shape, of an `.npy`."""
+    # Mapped first: a header may promise more than memory holds.
+    counts = np.load(path, mmap_mode="r", allow_pickle=False)
+    if counts.shape != shape or counts.dtype.kind not in "iu":
+        said = f"{counts.dtype} {counts.shape}"
+        raise ValueError(f"whole numbers {shape} were wanted, but it holds {said}")
+    return np.array(counts)
+
+
+def _mapping(found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"a mapping was wanted, but it holds {type(found).__name__}")
+    return found
