@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from tissueseg.reporting.ranking import ArmResult, Comparison, Interval, Ranking
-from tissueseg.reporting.run_record import RunRecord, Unfinished
+from tissueseg.reporting.records.run_record import RunRecord, Unfinished
 from tissueseg.reporting.samples import Measure
-from tissueseg.reporting.study_report import StudyReport
+from tissueseg.reporting.study.report import StudyReport
 
 KEY = "test/dice/macro_foreground"
 CLASSES = ("background", "tumor", 'b<c>&"|', "never")

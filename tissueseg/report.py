@@ -19,7 +19,7 @@ from tissueseg.numbers import check_number, check_whole
 from tissueseg.reporting import runs
 
 if TYPE_CHECKING:
-    from tissueseg.reporting.study_report import StudyReport
+    from tissueseg.reporting.study.report import StudyReport
 
 
 _SHOWN = ("arm", "score", "interval", "to baseline", "p (Holm)", "group")
@@ -28,9 +28,9 @@ _SHOWN = ("arm", "score", "interval", "to baseline", "p (Holm)", "group")
 
 def report(config: DictConfig) -> None:
     """Read runs, compare their arms, write and print what comes of it."""
-    from tissueseg.reporting.comparison import Wanted, compare
-    from tissueseg.reporting.run_record import read_runs
-    from tissueseg.reporting.study_files import write_report
+    from tissueseg.reporting.records.run_record import read_runs
+    from tissueseg.reporting.study.compare import Wanted, compare
+    from tissueseg.reporting.study.files import write_report
 
     require_values(config)
     folders = _folders(config)
@@ -46,8 +46,8 @@ def report(config: DictConfig) -> None:
 
 
 def _print(found: StudyReport, files: Sequence[Path]) -> None:
-    from tissueseg.reporting.study_method import cautions, random_notes
-    from tissueseg.reporting.study_rows import ranking_rows
+    from tissueseg.reporting.study.method import cautions, random_notes
+    from tissueseg.reporting.study.rows import ranking_rows
 
     console, rows = Console(), ranking_rows(found)
     table = Table(title=escape(found.title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -1,0 +1,1 @@
+"""What finished runs measured, read from their folders alone."""

@@ -1,0 +1,1 @@
+"""A comparison of arms as a page, Markdown, CSV and JSON."""

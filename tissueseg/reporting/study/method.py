@@ -1,0 +1,91 @@
+"""What a report says in words: how its numbers were made, and what to be careful about."""
+
+from __future__ import annotations
+
+import math
+
+from tissueseg.reporting.ranking import Comparison
+from tissueseg.reporting.records.comparable import random_parts
+from tissueseg.reporting.study.from_runs import arms_of, runs_of
+from tissueseg.reporting.study.report import StudyReport
+from tissueseg.reporting.study.words import limits_of, listed, p_value
+
+
+def method(report: StudyReport) -> list[str]:
+    """How scores, intervals and tests were made, a sentence or two each."""
+    ranking, told = report.ranking, []
+    measure, units = ranking.measure, f"{ranking.measure.unit}s"
+    best = "higher" if measure.higher_is_better else "lower"
+    told.append(f"Score: {measure.key}, {measure.averaging}; {best} is better.")
+    told.append(
+        f"Intervals are to hold the truth in {ranking.level:.0%} of studies: the estimate ± a t quantile "
+        f"times a bootstrap standard error. {_covered(report)}" + _cut(measure.key)
+    )
+    if len(ranking.arms) < 2:
+        return told
+    told.append(
+        f"p is the largest of three, so a claim has to hold for other {units} and other trainings: of "
+        f"a permutation test that exchanges the two arms within {units}, of one that exchanges trainings "
+        "within folds, and of the interval of the difference, which has both vary at once. It is "
+        f"Holm-corrected over the {len(ranking.against_baseline)} comparisons with {ranking.baseline}; "
+        f"in the table of all pairs over its {len(ranking.pairs)}. "
+        f"{_smallest(ranking.against_baseline, ranking.alpha)}"
+    )
+    told.append(
+        f"Effect g: mean difference over {units} in units of its standard deviation (Hedges). Wins: "
+        f"share of {units} where the arm is ahead of the baseline, ties half. Arms that share a letter "
+        f"cannot be told apart at {p_value(ranking.alpha)}."
+    )
+    return told
+
+
+def cautions(report: StudyReport) -> list[str]:
+    """What the reader must know before believing the conclusion."""
+    unfinished = [f"Not finished: {run.place}: {run.why}" for run in report.unfinished]
+    return list(dict.fromkeys([*report.notes, *report.ranking.notes, *unfinished]))
+
+
+def random_notes(report: StudyReport) -> list[str]:
+    """Which arms ran on encoders that had learnt nothing, and which parts those are."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms_of(report):
+        names = dict.fromkeys(name for run in runs_of(report, arm) for name in random_parts(run))
+        if names:
+            found.setdefault(tuple(names), []).append(arm)
+    every = len(arms_of(report))
+    return [
+        f"RANDOM ENCODER WEIGHTS: {listed(names)} came from no checkpoint in "
+        f"{'all arms' if len(arms) == every else listed(arms)}. "
+        "These scores test the machinery; they say nothing about that encoder."
+        for names, arms in found.items()
+    ]
+
+
+def _covered(report: StudyReport) -> str:
+    """What noise the intervals hold, by arm where they differ."""
+    by_cover: dict[str, list[str]] = {}
+    for result in report.ranking.arms:
+        by_cover.setdefault(result.interval.covers, []).append(result.arm)
+    if set(by_cover) == {"nothing"}:
+        return "None is defined: one tissue and one seed hold no noise to measure."
+    if len(by_cover) == 1:
+        return f"They cover the noise of {next(iter(by_cover))}."
+    parts = (f"of {covers} for {listed(arms)}" for covers, arms in by_cover.items())
+    return f"They cover the noise {'; '.join(parts)}."
+
+
+def _cut(key: str) -> str:
+    return " They are shown cut at 0 and 1." if math.isfinite(limits_of(key)[0]) else ""
+
+
+def _smallest(comparisons: tuple[Comparison, ...], alpha: float) -> str:
+    """How small p could have become, and whether that is enough."""
+    least = [c.p_smallest for c in comparisons if math.isfinite(c.p_smallest)]
+    if not least:
+        return "No p is defined: there are too few of them."
+    lowest, highest = min(least), max(least)
+    told = p_value(lowest) if lowest == highest else f"{p_value(lowest)} to {p_value(highest)}"
+    text = f"Permutations of data of this size could give no p below {told}, before the correction."
+    if lowest * len(least) >= alpha:  # Holm multiplies the smallest of a family by its size
+        text += f" So no difference, however large, could come out below {p_value(alpha)} here."
+    return text
