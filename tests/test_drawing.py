@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from stores import CLASSES
 
 from tissueseg.contracts import IGNORE
@@ -20,6 +21,8 @@ from tissueseg.drawing import (
     legend_height,
     outlined,
     outlined_in_colors,
+    read_pictures,
+    save_sheet,
     sheet,
     tinted,
 )
@@ -104,3 +107,23 @@ def test_legends_wrap_at_the_width_they_are_given() -> None:
     draw_legend(ImageDraw.Draw(page), legend, 10, 120)
     assert page.getpixel((GAP_PX + 6, 10 + 9)) == RED
     assert page.getpixel((GAP_PX + 6, 10 + TITLE_PX + 9)) == GREEN
+
+
+def test_a_saved_sheet_gives_its_pictures_back(tmp_path):
+    rng = np.random.default_rng(0)
+    made = {f"picture {i}": rng.integers(0, 255, (20, 30, 3), np.uint8) for i in range(5)}
+    save_sheet(sheet(made, [("tumor", (255, 0, 0))]), tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as page:
+        found = read_pictures(page)
+    assert list(found) == list(made)
+    assert all(np.array_equal(np.asarray(found[title]), made[title]) for title in made)
+
+
+@pytest.mark.parametrize("chunk", [None, "no json", "[1]", '{"a": [0, 0, 99999, 9]}', '{"a": 1}'])
+def test_a_picture_that_is_no_sheet_gives_none(tmp_path, chunk):
+    told = PngInfo()
+    if chunk is not None:
+        told.add_itxt("tissueseg:pictures", chunk)
+    Image.new("RGB", (40, 40)).save(tmp_path / "page.png", pnginfo=told)
+    with Image.open(tmp_path / "page.png") as page:
+        assert read_pictures(page) == {}

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tissueseg.cells.workers import worker_pool
+from tissueseg.drawing import save_sheet
 from tissueseg.modules.cell_scoring import CellScoring, FoundCells, Judged
 from tissueseg.modules.panels import ShownCells, draw_instances
 from tissueseg.prediction import PredictedTissue, Predictor
@@ -94,4 +95,5 @@ def _draw(
         ShownCells(labels.astype(np.int64), types, judged.doubtful),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    draw_instances(image, *known, judged.matches, table).save(folder / f"{tissue}_cells.png")
+    page = draw_instances(image, *known, judged.matches, table)
+    save_sheet(page, folder / f"{tissue}_cells.png")

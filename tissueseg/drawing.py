@@ -5,10 +5,13 @@ Plain numpy and Pillow; pictures are (H, W, 3) uint8 RGB.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.instances.boundary import instance_boundary
@@ -22,6 +25,9 @@ TINT = 0.6
 TEXT_PX = 14
 CHANNEL_COLORS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 """Of the channels of a composite, in order."""
+
+_BOXES = "tissueseg:pictures"
+"""Text chunk of a sheet: title -> left, upper, right and lower edge of its picture."""
 
 Legend = Sequence[tuple[str, tuple[int, ...]]]
 """Names with their colours."""
@@ -100,14 +106,40 @@ def sheet(pictures: Mapping[str, np.ndarray], legend: Legend) -> Image.Image:
     total, below = columns * (width + GAP_PX) + GAP_PX, TITLE_PX + height + GAP_PX
     top = -(-len(pictures) // columns) * below
     page = Image.new("RGB", (total, top + legend_height(legend, total)), PAPER)
-    draw = ImageDraw.Draw(page)
+    draw, boxes = ImageDraw.Draw(page), {}
     for i, (title, picture) in enumerate(pictures.items()):
         row, column = divmod(i, columns)
         left, upper = GAP_PX + column * (width + GAP_PX), row * below
         draw.text((left, upper + 3), title, INK, font)
         page.paste(Image.fromarray(picture), (left, upper + TITLE_PX))
+        boxes[title] = (left, upper + TITLE_PX, left + width, upper + TITLE_PX + height)
     draw_legend(draw, legend, top, total)
+    page.info[_BOXES] = json.dumps(boxes)
     return page
+
+
+def save_sheet(page: Image.Image, path: Path) -> None:
+    """Write a sheet as PNG, with a text chunk that says where its pictures lie."""
+    told = PngInfo()
+    told.add_itxt(_BOXES, page.info[_BOXES])
+    page.save(path, "PNG", pnginfo=told)
+
+
+def read_pictures(page: Image.Image) -> dict[str, Image.Image]:
+    """The pictures of an opened sheet by their titles; empty where it does not say where they lie."""
+    try:
+        told: dict[str, list[int]] = json.loads(page.info.get(_BOXES, "{}"))
+        boxes = {title: _inside(box, page.size) for title, box in told.items()}
+    except (TypeError, ValueError, AttributeError):  # somebody else's chunk
+        return {}
+    return {title: page.crop(box) for title, box in boxes.items()}
+
+
+def _inside(box: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    left, upper, right, lower = map(int, box)
+    if not (0 <= left < right <= size[0] and 0 <= upper < lower <= size[1]):
+        raise ValueError(f"box {box} of a page of {size} px")
+    return left, upper, right, lower
 
 
 def legend_height(legend: Legend, width: int) -> int:

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from tissueseg.contracts import Batch, Outputs
+from tissueseg.drawing import save_sheet
 from tissueseg.metrics.pixels import predicted_ids
 from tissueseg.modules.panels import Panel, draw_panel
 from tissueseg.modules.segmentation import SegmentationModule
@@ -194,7 +195,7 @@ class Panels(pl.Callback):
         paths = []
         for panel in (panel for panel in self._fields.get(side, ()) if panel.maps):  # reached
             paths.append(self._folder / f"{panel.name}.png")
-            draw_panel(panel).save(paths[-1])
+            save_sheet(draw_panel(panel), paths[-1])
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("panels", [str(path) for path in paths])
