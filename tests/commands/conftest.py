@@ -17,6 +17,7 @@ from tissueseg.evaluate import evaluate
 from tissueseg.export import export
 from tissueseg.predict import predict
 from tissueseg.prepare import prepare
+from tissueseg.report import report
 from tissueseg.sweep import start_apart
 from tissueseg.train import train
 
@@ -28,6 +29,7 @@ JOBS = {
     "doctor": doctor,
     "export": export,
     "predict": predict,
+    "report": report,
 }
 
 

@@ -236,6 +236,7 @@ def test_scores_of_other_tissues_than_the_split_s_are_refused(tmp_path):
 
 
 def test_reading_starts_without_torch():
-    code = "import sys, tissueseg.reporting.records.measures as m; print(m.__name__, 'torch' in sys.modules)"
+    name = "tissueseg.reporting.records.measures"
+    code = f"import sys, {name} as m; print(m.__name__, 'torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["tissueseg.reporting.records.measures", "False"]

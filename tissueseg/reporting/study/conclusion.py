@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tissueseg.reporting.pairs import from_the_other_side
 from tissueseg.reporting.ranking import ArmResult, Comparison, Interval, Ranking
 from tissueseg.reporting.study.words import (
     DASH,
@@ -31,10 +32,11 @@ def conclude(ranking: Ranking) -> str:
     behind = [arm for arm in others if arm.arm not in leaders]
     apart = ", ".join(_behind(ranking, best, arm) for arm in behind)
     if len(leaders) == 1:
-        return f"{best.arm} is best {on} at {_score(ranking, best.interval)}: {apart}."
+        score = _score(ranking, best.interval)
+        return f"{best.arm} is best {on} with {score}; the others less it: {apart}."
     return (
         f"{listed(leaders)} lead {on} and cannot be told apart, {best.arm} with "
-        f"{_score(ranking, best.interval)}; told apart from it: {apart}."
+        f"{_score(ranking, best.interval)}; those told apart from it, less it: {apart}."
     )
 
 
@@ -64,8 +66,8 @@ def _none(ranking: Ranking, on: str) -> str:
 
 
 def _behind(ranking: Ranking, best: ArmResult, arm: ArmResult) -> str:
-    pair = _pair(ranking, best, arm)
-    return f"{arm.arm} is {_difference(ranking, pair.difference)} from it (Holm {_p(pair.p_holm)})"
+    less = from_the_other_side(_pair(ranking, best, arm), best.arm)
+    return f"{arm.arm} {_difference(ranking, less.difference)} (Holm {_p(less.p_holm)})"
 
 
 def _pair(ranking: Ranking, better: ArmResult, arm: ArmResult) -> Comparison:
