@@ -45,6 +45,7 @@ from tissueseg.preflight import modality_of, scored_pixels
 from tissueseg.reporting.fingerprint import fingerprint
 from tissueseg.store.demo import DemoParameters
 from tissueseg.store.demo.cohort import demo_store
+from tissueseg.store.embeddings import EmbeddingStore
 from tissueseg.store.named_splits import keep_split
 from tissueseg.store.tile_counts import TileCounts
 from tissueseg.store.tissues import TissueStore
@@ -203,7 +204,10 @@ def quiet_lightning() -> None:
 
 
 def describe(
-    config: DictConfig, module: SegmentationModule, data: TissueDataModule
+    config: DictConfig,
+    module: SegmentationModule,
+    data: TissueDataModule,
+    stored: EmbeddingStore | None = None,
 ) -> dict[str, Any]:
     """Which encoder, data, split and store a run used, in plain types."""
     spec, digests = module.spec, _digests(data)
@@ -213,6 +217,7 @@ def describe(
         "encoder": module.spec.as_dict(),
         "weights": module.describe(),
         "features": data.describe_features(),
+        "embeddings": None if stored is None else stored.fingerprint,
         "data": data.spec.as_dict(),
         "split": data.split._asdict(),
         "store": data.store.location,

@@ -102,10 +102,10 @@ def _open(config: DictConfig, console: Console) -> Run:
     kept = assembly.name_split(config, store, split)
     folder = runs.make_run_folder(wanted)
     OmegaConf.save(config, folder / runs.CONFIG, resolve=True)
-    about = assembly.describe(config, module, data)
+    stored = features.embeddings.store if features.embeddings else None
+    about = assembly.describe(config, module, data, stored)
     runs.write_json(folder / runs.ENVIRONMENT, runs.environment() | about)
     loggers = open_tracking(folder, name, assembly.plain(config))
-    stored = features.embeddings.store if features.embeddings else None
     notes = (*features.notes, kept)
     return Run(name, folder, config, data, module, loggers, console, stored, notes)
 

@@ -24,6 +24,7 @@ from stores import random_tissue, three_tissues
 
 from tissueseg import features
 from tissueseg.modules.segmentation import SegmentationModule
+from tissueseg.store.embeddings import EmbeddingStore
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 
@@ -79,7 +80,10 @@ def test_a_run_is_the_same_with_stored_features(
     path = str(feature_store(here))
     assert f"features: stored in {path}" in result.out
     for run, said in (("stored", f"stored in {path}"), ("online", "encoded online")):
-        assert json.loads((here / run / "environment.json").read_text())["features"] == said
+        about = json.loads((here / run / "environment.json").read_text())
+        assert about["features"] == said
+        held = EmbeddingStore(feature_store(here)).fingerprint if run == "stored" else None
+        assert about["embeddings"] == held
     stored, online = epochs(here / "stored"), epochs(here / "online")
     for loss in ("train/loss", "val/loss", "val/loss/ce"):
         assert stored[0][loss] == pytest.approx(online[0][loss], rel=tolerance)

@@ -109,7 +109,7 @@ def test_runs_without_scores_say_why(tmp_path):
     records, unfinished = read_runs([tmp_path])
     assert [record.place for record in records] == ["done"]
     assert unfinished == [
-        ("killed", "not finished: no metrics.json"),
+        ("killed", "no metrics.json"),
         ("sick", "failed: loss is NaN"),
     ]
 

@@ -43,6 +43,21 @@ def test_a_forest_marks_the_baseline():
     assert "b (baseline)" in words(drawn)
 
 
+def test_an_arm_that_is_called_baseline_is_not_told_twice():
+    drawn = forest([ROWS[0], ROWS[1]._replace(name="baseline")], "baseline", math.nan, "dice")
+    assert "baseline" in words(drawn)
+    assert len(marks(drawn, "line", "guide")) == 1
+
+
+def test_crowded_powers_of_two_are_named_every_other():
+    far, near = (
+        words(share_ratios(["a"], [0.1], np.array([[ratio]]), ["arm"])) for ratio in (30.0, 4.0)
+    )
+    assert {"1/16", "1/4", "1", "4", "16"} <= set(far)
+    assert not {"1/2", "2", "8"} & set(far)
+    assert {"1/4", "1/2", "1", "2", "4"} <= set(near)
+
+
 def test_a_near_guess_is_a_line_and_a_far_one_an_arrow_that_leaves_the_scale_alone():
     near, far = (forest(ROWS, "b", guess, "dice") for guess in (0.35, -9.0))
     assert len(marks(near, "line", "guide")) == 2

@@ -33,6 +33,13 @@ def test_what_intervals_hold_is_said_by_arm_where_it_differs(tmp_path):
     assert f"of tissues for {first.arm}; of tissues and seeds for {others[0].arm} and" in told
 
 
+def test_counts_and_shares_read_as_one_says_them(tmp_path):
+    told = " ".join(method(report(tmp_path, arms=2)))
+    assert "hold the truth in 95 % of studies" in told
+    assert "over the 1 comparison with" in told
+    assert "over its 1 pair." in told
+
+
 def test_scores_without_bounds_are_not_said_to_be_cut(tmp_path):
     made = report(tmp_path)
     measure = replace(made.ranking.measure, key="test/hv_mse_image", higher_is_better=False)

@@ -142,9 +142,15 @@ def test_classes_have_their_colours_and_what_does_not_occur_is_a_dash(tmp_path):
         f"background:{color}" in text and f"fill:{color}" in text for color in COLORS.values()
     )
     rows = text.split("<h2>Classes</h2>")[1].split("<h2>")[0].split("<tr>")
-    (never,) = (row for row in rows if "never</td>" in row)
+    (never,) = (row for row in rows if "never</span></td>" in row)
     assert never.count('class="n">–<') == 3
     assert any(".530 [.480, .580]" in row for row in rows)
+
+
+def test_names_and_digests_are_not_broken_and_words_are(tmp_path):
+    runs = study_page(report(tmp_path)).split("<h2>Provenance</h2>")[1]
+    assert '<span class="whole">f1f2f3f4f5f6</span>' in runs
+    assert "<td>arm 1 of a study with a rather long name</td>" in runs
 
 
 def test_shares_and_confusion_are_those_of_the_counts(tmp_path):
@@ -196,7 +202,8 @@ def test_every_run_says_where_it_came_from(tmp_path):
     made = report(tmp_path)
     text = study_page(made)
     words = section(text, "Provenance")
-    assert words.count("560a201ca252-dirty") == len(made.runs) == 12
+    assert words.count("commit: 560a201ca252-dirty") == words.count("560a201ca252-dirty") == 1
+    assert words.count("f1f2f3f4f5f6") == len(made.runs) == 12
     for shown in ("f1f2f3f4f5f6", "6345cc75d141", "1 × NVIDIA H200", "torch 2.13.0", made.command):
         assert shown in words
     assert f"train +study=made name={EVIL}" in words

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from reports_made import panel, report
 
-from tissueseg.reporting.study import sections
+from tissueseg.reporting.study import picture_grid
 from tissueseg.reporting.study.page import study_page
 from tissueseg.reporting.study.pictures import choose_pictures
 
@@ -70,12 +70,13 @@ def test_wide_panels_are_shrunk_before_they_are_embedded(tmp_path):
         for path in run.panels.values():
             path.unlink(missing_ok=True)
             panel(path.parent, path.stem, 20, 2400)
-    pictures = [p.picture for t in choose_pictures(made).tissues for p in t.panels]
-    assert {picture.shape for picture in pictures} == {(10, 1200, 3)}
+    sheets = [p.sheet for t in choose_pictures(made).tissues for p in t.panels]
+    assert {sheet.shape for sheet in sheets if sheet is not None} == {(10, 1200, 3)}
+    assert len(sheets) == 9
 
 
 def test_many_large_pictures_stay_below_what_can_be_mailed(tmp_path, monkeypatch):
-    monkeypatch.setattr(sections, "PICTURES_BYTES", 60_000)
+    monkeypatch.setattr(picture_grid, "PICTURES_BYTES", 60_000)
     made = report(tmp_path)
     for run in made.runs:
         for path in run.panels.values():

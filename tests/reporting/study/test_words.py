@@ -8,6 +8,7 @@ import pytest
 from reports_made import interval
 
 from tissueseg.reporting.study.words import (
+    clipped,
     difference_limits,
     limits_of,
     listed,
@@ -29,7 +30,7 @@ from tissueseg.reporting.study.words import (
         (1.234, "1.23"),
         (12.34, "12.3"),
         (1234.0, "1,234"),
-        (0.00003, "3e-05"),
+        (0.00003, ".000"),
         (math.nan, "–"),
         (math.inf, "–"),
         (None, "–"),
@@ -41,6 +42,7 @@ def test_numbers_have_three_digits_and_no_leading_zero(value, words):
 
 def test_differences_show_their_sign():
     assert [number(x, signed=True) for x in (0.03, -0.03, 0.0)] == ["+.030", "−.030", ".000"]
+    assert [number(x, signed=True) for x in (0.0003, -0.0003)] == ["+.000", "−.000"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,11 @@ def test_intervals_are_cut_at_what_scores_may_be_and_stay_where_there_is_no_boun
     assert span(wide, limits_of("test/hv_mse_image")) == "[.600, 1.20]"
     assert span(interval(math.nan), (0, 1)) == "–"
     assert difference_limits("val/iou/macro") == (-1, 1)
+
+
+def test_runs_that_were_all_alike_have_no_interval():
+    assert span(interval(0.0, 0.0), (0, 1)) == "–"
+    assert all(math.isnan(end) for end in clipped(interval(0.5, 0.0), (0, 1)))
 
 
 def test_shares_and_times_have_units():

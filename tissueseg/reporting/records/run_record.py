@@ -29,7 +29,7 @@ class Unfinished(NamedTuple):
     """A run that left no scores."""
 
     place: str
-    why: str  # what its record says: failed, with the line it ended with; or not finished
+    why: str  # what its record says: failed, with the line it ended with; or what is missing
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _why(folder: Path, noted: Unfinished | None) -> str:
         return f"failed: {read(folder / FAILURE, run_files.json_of).get('line')}"
     if noted is not None and noted.why.startswith("failed"):
         return noted.why
-    return f"not finished: no {runs.METRICS}"
+    return f"no {runs.METRICS}"
 
 
 def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:

@@ -48,7 +48,8 @@ svg .whisker {{ stroke: var(--ink); stroke-width: 1.3; }}
 svg .dashed {{ stroke-dasharray: var(--dash, none); }}
 svg .guide {{ stroke: var(--soft); stroke-dasharray: 4 3; }}
 svg rect.fill, svg .fill {{ fill: var(--c, var(--ink)); }}
-svg .band {{ fill: var(--c); opacity: .15; }}
+svg rect[style] {{ stroke: var(--soft); stroke-width: .6; }}
+svg .band {{ fill: var(--c); opacity: .12; }}
 svg .seed {{ fill: var(--paper); stroke: var(--c, var(--ink)); stroke-width: 1.2; }}
 svg .kept {{ fill: var(--c); stroke: var(--paper); stroke-width: 1; }}
 svg text.strong {{ fill: var(--ink); }}

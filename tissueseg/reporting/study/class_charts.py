@@ -29,6 +29,7 @@ from tissueseg.reporting.study.charts import (
 from tissueseg.reporting.study.words import number, share
 
 _PLOT_PX = 320
+_CROWDED = 4.5  # powers of two to each side, of which only even ones are named
 
 
 def class_bars(
@@ -118,7 +119,9 @@ def _ratio_axis(axis: Axis, bottom: float) -> Iterator[str]:
     for power in range(math.ceil(axis.low), math.floor(axis.high) + 1):
         x = axis.at(power)
         yield line(x, 4, x, bottom, "" if power else "guide")
-        yield text(x, bottom + 17, f"{2**power}" if power >= 0 else f"1/{2**-power}", "middle")
+        if power % 2 == 0 or axis.high < _CROWDED:
+            told = f"{2**power}" if power >= 0 else f"1/{2**-power}"
+            yield text(x, bottom + 17, told, "middle")
     middle = (axis.start_px + axis.end_px) / 2
     yield text(middle, bottom + 36, "← too rarely · predicted / true share · too often →", "middle")
 

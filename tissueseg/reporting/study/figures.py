@@ -32,7 +32,7 @@ from tissueseg.reporting.study.from_runs import Bins, Curve
 from tissueseg.reporting.study.words import number
 
 _NAME = 24  # characters of a line of an arm's name
-_PLOT_PX = 320
+_PLOT_PX = 280
 
 
 class Curves(NamedTuple):
@@ -52,7 +52,9 @@ def forest(rows: Sequence[Estimate], baseline: str, guess: float, name: str) -> 
         guess: score of guessing, drawn where it is near; NaN: not known.
         name: of the axis.
     """
-    labels = [wrapped(r.name + " (baseline)" * (r.name == baseline), _NAME) for r in rows]
+    labels = [
+        wrapped(r.name + " (baseline)" * (r.name == baseline != "baseline"), _NAME) for r in rows
+    ]
     left = width_of(words for lines in labels for words in lines) + 14
     heights = [max(30, LINE_PX * len(lines) + 10) for lines in labels]
     middles = np.cumsum(heights) - np.array(heights) / 2 + 4
@@ -76,9 +78,9 @@ def curves(shown: Curves) -> str:
     """Means over runs as lines, from the lowest to the highest run as bands, kept epochs as dots."""
     spread = [v for c in shown.arms.values() for v in (*c.low.tolist(), *c.high.tolist())]
     epochs = [e for c in shown.arms.values() for e in c.epochs.tolist()]
-    across = Axis(min(epochs), max(max(epochs), min(epochs) + 1), 52, 372)
+    across = Axis(min(epochs), max(max(epochs), min(epochs) + 1), 52, 340)
     up = axis_of(spread, 190, 26)
-    marks = [text(52, 14, shown.title, css="strong"), *left_axis(up, 52, 372)]
+    marks = [text(52, 14, shown.title, css="strong"), *left_axis(up, 52, 340)]
     marks += bottom_axis(across, 190, "epoch")
     for i, found in shown.arms.items():
         x = [across.at(e) for e in found.epochs]
@@ -90,7 +92,7 @@ def curves(shown: Curves) -> str:
         kept = shown.kept.get(i, ())
         drawn += [dot(across.at(e), up.at(v), 3.5, "kept", f"kept: epoch {e:g}") for e, v in kept]
         marks.append(of_arm(i, drawn))
-    return svg(386, 230, f"{shown.title} by epoch", marks)
+    return svg(352, 230, f"{shown.title} by epoch", marks)
 
 
 def reliability(found: Mapping[int, Bins], title: str) -> str:

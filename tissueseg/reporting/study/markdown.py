@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tissueseg.reporting.study.method import cautions, method, random_notes
+from tissueseg.reporting.study.provenance import run_rows, shared_facts
 from tissueseg.reporting.study.report import StudyReport
 from tissueseg.reporting.study.rows import (
     Rows,
@@ -13,7 +14,6 @@ from tissueseg.reporting.study.rows import (
     comparison_rows,
     cost_rows,
     ranking_rows,
-    run_rows,
 )
 
 _SPECIAL = re.compile(r"[\\`*<>|~#$&]|(?<!\w)_|_(?!\w)|\[(?![-−+.\d])|\](?=[(\[:])")
@@ -42,6 +42,9 @@ def _parts(report: StudyReport) -> Iterator[str]:
         yield "## Cost"
         yield markdown_table(cost_rows(report))
     yield "## Provenance"
+    if facts := shared_facts(report):
+        yield "All runs:"
+        yield "\n".join(f"- {_plain(fact)}" for fact in facts)
     yield markdown_table(run_rows(report))
     yield f"This report: {_code(report.command)}"
     if notes := cautions(report):

@@ -18,8 +18,8 @@ def method(report: StudyReport) -> list[str]:
     best = "higher" if measure.higher_is_better else "lower"
     told.append(f"Score: {measure.key}, {measure.averaging}; {best} is better.")
     told.append(
-        f"Intervals are to hold the truth in {ranking.level:.0%} of studies: the estimate ± a t quantile "
-        f"times a bootstrap standard error. {_covered(report)}" + _cut(measure.key)
+        f"Intervals are to hold the truth in {100 * ranking.level:g} % of studies: the estimate ± a "
+        f"t quantile times a bootstrap standard error. {_covered(report)}" + _cut(measure.key)
     )
     if len(ranking.arms) < 2:
         return told
@@ -27,8 +27,8 @@ def method(report: StudyReport) -> list[str]:
         f"p is the largest of three, so a claim has to hold for other {units} and other trainings: of "
         f"a permutation test that exchanges the two arms within {units}, of one that exchanges trainings "
         "within folds, and of the interval of the difference, which has both vary at once. It is "
-        f"Holm-corrected over the {len(ranking.against_baseline)} comparisons with {ranking.baseline}; "
-        f"in the table of all pairs over its {len(ranking.pairs)}. "
+        f"Holm-corrected over the {_counted(ranking.against_baseline, 'comparison')} with "
+        f"{ranking.baseline}; in the table of all pairs over its {_counted(ranking.pairs, 'pair')}. "
         f"{_smallest(ranking.against_baseline, ranking.alpha)}"
     )
     told.append(
@@ -72,6 +72,10 @@ def _covered(report: StudyReport) -> str:
         return f"They cover the noise of {next(iter(by_cover))}."
     parts = (f"of {covers} for {listed(arms)}" for covers, arms in by_cover.items())
     return f"They cover the noise {'; '.join(parts)}."
+
+
+def _counted(found: tuple[Comparison, ...], name: str) -> str:
+    return f"{len(found)} {name}{'' if len(found) == 1 else 's'}"
 
 
 def _cut(key: str) -> str:

@@ -11,11 +11,14 @@ from html import escape
 
 from tissueseg.reporting.page_parts import page, table
 from tissueseg.reporting.ranking import ArmResult
-from tissueseg.reporting.study.charts import STYLE, Estimate, legend
+from tissueseg.reporting.study.charts import STYLE as CHARTS
+from tissueseg.reporting.study.charts import Estimate, legend
 from tissueseg.reporting.study.class_charts import class_bars
 from tissueseg.reporting.study.figures import forest
 from tissueseg.reporting.study.from_runs import guess_level
 from tissueseg.reporting.study.method import cautions, method, random_notes
+from tissueseg.reporting.study.picture_grid import STYLE as PICTURES
+from tissueseg.reporting.study.picture_grid import chip, pictures
 from tissueseg.reporting.study.report import StudyReport
 from tissueseg.reporting.study.rows import class_rows, matrix_rows, ranking_rows
 from tissueseg.reporting.study.sections import (
@@ -23,29 +26,41 @@ from tissueseg.reporting.study.sections import (
     confusions,
     cost,
     learning,
-    pictures,
     provenance,
     rows_table,
     shares,
 )
 from tissueseg.reporting.study.words import clipped, limits_of
 
+_DASHES = (
+    "Intervals as above. – for a score: the class neither occurs nor is predicted; – for an interval: "
+    "too few tissues and seeds have the class, or all scored alike, so no noise was seen."
+)
+
 _MATRIX = range(3, 13)  # arms of which all pairs are shown as a table
 
 _STYLE = (
-    STYLE
+    CHARTS
+    + PICTURES
     + """
 .conclusion { font-size: 1.35rem; line-height: 1.35; margin: .8rem 0 1.2rem; overflow-wrap: anywhere; }
-.sides { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
+body { max-width: 90rem; }
+.study p, .study ul { max-width: 75rem; }
+.sides { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 .sides > * { max-width: 100%; }
-.study td:not(.n) { min-width: 4.5rem; }
-.grid { border-collapse: separate; border-spacing: 1px; font-size: .8rem; }
-.grid td, .grid th { min-width: 2rem !important; padding: .15rem .3rem; text-align: center; }
+.beside > .scroll { flex: 1 1 42rem; font-size: .9em; }
+.beside > .scroll td, .beside > .scroll th { padding-right: .55rem; }
+.study th, .study td { overflow-wrap: break-word; padding-right: .7rem; }
+.study th { vertical-align: bottom; white-space: normal; }
+.study .scroll > table:not(.grid) :is(th, td):first-child { position: sticky; left: 0;
+  background: var(--paper); }
+.whole { white-space: nowrap; }
+.study .grid { border-collapse: separate; border-spacing: 1px; font-size: .72rem; }
+.study .grid td, .study .grid th { min-width: 1.35rem; padding: .12rem; text-align: center; }
 .grid tr + tr { border: 0; }
-.grid th.up { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
-.grid th.row { text-align: right; white-space: nowrap; }
-.panel img { width: 100%; display: block; border-radius: 4px; }
-.panel { margin: 0 0 .8rem; }
+.study .grid th.up { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+.study .grid th.row { text-align: right; white-space: nowrap; }
+details { margin: .8rem 0; }
 summary { cursor: pointer; color: var(--soft); }
 code, pre { font: .85rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 """
@@ -84,7 +99,7 @@ def _ranking(report: StudyReport) -> Iterator[str]:
     rows = [_estimate(result, key) for result in ranking.arms]
     drawn = forest(rows, ranking.baseline, guess_level(report), key)
     yield "<h2>Ranking</h2>"
-    yield f'<div class="sides">{drawn}{rows_table(ranking_rows(report))}</div>'
+    yield f'<div class="sides beside">{drawn}{rows_table(ranking_rows(report))}</div>'
     yield '<p class="soft">In the chart: the estimate, its interval, and below it every seed.</p>'
     yield from (f'<p class="soft">{escape(sentence)}</p>' for sentence in method(report))
     if len(ranking.arms) in _MATRIX:
@@ -103,16 +118,16 @@ def _classes(report: StudyReport) -> Iterator[str]:
     yield class_bars(shown, arms, report.colors)
     header, rows, numbers = class_rows(report)
     chips = [
-        [_chip(report.colors.get(row[0])) + escape(row[0]), *map(escape, row[1:])] for row in rows
+        [
+            f'<span class="whole">{chip(report.colors.get(name))}{escape(name)}</span>',
+            *map(escape, own),
+        ]
+        for name, *own in rows
     ]
     yield table(header, chips, numbers)
-    yield '<p class="soft">Intervals as above. –: the class neither occurs nor is predicted.</p>'
+    yield f'<p class="soft">{escape(_DASHES)}</p>'
 
 
 def _estimate(result: ArmResult, key: str) -> Estimate:
     low, high = clipped(result.interval, limits_of(key))
     return Estimate(result.arm, result.interval.estimate, low, high, result.by_seed)
-
-
-def _chip(color: str | None) -> str:
-    return f'<span class="chip" style="background:{escape(color)}"></span>' if color else ""

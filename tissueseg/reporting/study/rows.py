@@ -10,11 +10,9 @@ import numpy as np
 
 from tissueseg.reporting.page_parts import size_of
 from tissueseg.reporting.ranking import ArmResult, Comparison
-from tissueseg.reporting.records.run_record import RunRecord
 from tissueseg.reporting.study.from_runs import (
     arms_of,
     bins_of,
-    run_score,
     runs_of,
     shares_of,
     side_of,
@@ -30,8 +28,6 @@ from tissueseg.reporting.study.words import (
     share,
     span,
 )
-
-_SHORT = 12  # characters of a digest
 
 
 class Rows(NamedTuple):
@@ -144,36 +140,6 @@ def cost_rows(report: StudyReport) -> Rows:
     return Rows((*header, "peak memory", "GPU hours, all runs"), rows, range(1, 9))
 
 
-def run_rows(report: StudyReport) -> Rows:
-    """Every run, by arm, fold and seed, and what it came from."""
-    header = ("arm", "fold", "seed", "score", "epoch kept", "commit", "fingerprint")
-    rows = [
-        [
-            run.arm,
-            run.fold or DASH,
-            str(run.seed),
-            number(run_score(run, report.ranking.measure.key)),
-            _word(run.metrics.get("epoch")),
-            _word(run.environment.get("commit")),
-            _word(run.environment.get("fingerprint"))[:_SHORT],
-            _encoder(run),
-            _machine(run.environment.get("machine") or {}),
-            packages_of(run),
-            run.place,
-        ]
-        for arm in arms_of(report)
-        for run in runs_of(report, arm)
-    ]
-    return Rows((*header, "encoder", "machine", "packages", "run"), rows, range(2, 5))
-
-
-def packages_of(run: RunRecord) -> str:
-    """Versions of what a run was made with, in a line."""
-    own = {"tissueseg": run.environment.get("tissueseg"), "python": run.environment.get("python")}
-    found = {**own, **(run.environment.get("packages") or {})}
-    return ", ".join(f"{name} {version}" for name, version in found.items() if version) or DASH
-
-
 def _arm_cells(report: StudyReport, result: ArmResult) -> list[str]:
     seeds = [score for score in result.by_seed if math.isfinite(score)]
     sd = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else math.nan
@@ -214,23 +180,6 @@ def _cost_cells(costs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _folded(costs: Sequence[Mapping[str, Any]], key: str, fold: Callable[..., Any]) -> float:
     values = [float(cost[key]) for cost in costs if cost.get(key) is not None]
     return float(fold(values)) if values else math.nan
-
-
-def _encoder(run: RunRecord) -> str:
-    encoder = run.environment.get("encoder") or {}
-    name = str(run.metrics.get("encoder") or encoder.get("name") or DASH)
-    sha = encoder.get("sha256")
-    return f"{name} {str(sha)[:_SHORT]}" if sha else name
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    gpus = [str(gpu) for gpu in machine.get("gpus") or ()]
-    devices = f"{len(gpus)} × {gpus[0]}" if gpus else "no GPU"
-    return f"{machine['system']}, {devices}" if machine.get("system") else DASH
-
-
-def _word(value: Any) -> str:
-    return DASH if value is None else str(value)
 
 
 def _equals(p: str) -> str:

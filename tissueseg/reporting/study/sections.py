@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from tissueseg.reporting.page_parts import embedded, table
+from tissueseg.reporting.page_parts import table
 from tissueseg.reporting.records.run_record import RunRecord
 from tissueseg.reporting.study.charts import legend
 from tissueseg.reporting.study.class_charts import share_ratios
@@ -24,26 +24,23 @@ from tissueseg.reporting.study.from_runs import (
     shares_of,
     side_of,
 )
-from tissueseg.reporting.study.pictures import Shown, TissuePanels, choose_pictures
+from tissueseg.reporting.study.provenance import listed_runs, run_rows, shared_facts
 from tissueseg.reporting.study.report import StudyReport
 from tissueseg.reporting.study.rows import (
     Rows,
     calibration_rows,
     cost_rows,
-    run_rows,
     share_rows,
 )
-from tissueseg.reporting.study.words import listed, number
 
-PICTURES_BYTES = 8_000_000
-"""Of all panels of a page, before they become text."""
+_WHOLE = 60  # characters of the longest name that is not broken
 
 _LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
 
 
 def rows_table(rows: Rows) -> str:
     """Plain rows as a table of the page."""
-    return table(rows.header, [[escape(cell) for cell in row] for row in rows.rows], rows.numbers)
+    return table(rows.header, [[_cell(cell) for cell in row] for row in rows.rows], rows.numbers)
 
 
 def learning(report: StudyReport) -> Iterator[str]:
@@ -78,8 +75,8 @@ def shares(report: StudyReport) -> Iterator[str]:
         return
     ratios = np.array([[_ratio(of_arm.get(name)) for name in truths] for of_arm in found])
     yield legend(arms)
-    yield share_ratios(list(truths), list(truths.values()), ratios, arms)
-    yield rows_table(share_rows(report))
+    drawn = share_ratios(list(truths), list(truths.values()), ratios, arms)
+    yield f'<div class="sides">{drawn}{rows_table(share_rows(report))}</div>'
     differ = any(truths[name] != shares[0] for of_arm in found for name, shares in of_arm.items())
     other = " Arms saw other tissues: the true share is that of the first with the class." * differ
     yield _soft(
@@ -123,22 +120,6 @@ def calibration(report: StudyReport) -> Iterator[str]:
     )
 
 
-def pictures(report: StudyReport) -> Iterator[str]:
-    """The best, the median and the worst tissue by all arms."""
-    yield "<h2>Best, median and worst tissue</h2>"
-    choice = choose_pictures(report)
-    panels = [panel for tissue in choice.tissues for panel in tissue.panels]
-    if not panels:
-        yield _soft(f"Left out: no run drew a tissue of {side_of(report)}.")
-    else:
-        told = f"By {choice.key} of single tissues, mean over arms; of each arm its run with the median"
-        yield _soft(f"{told} score on that tissue.")
-    addresses = iter(embedded([p.picture for p in panels], PICTURES_BYTES) if panels else [])
-    for tissue in choice.tissues if panels else ():
-        yield from _tissue(tissue, [(next(addresses), panel) for panel in tissue.panels])
-    yield from map(_soft, choice.notes)
-
-
 def cost(report: StudyReport) -> Iterator[str]:
     """What every arm took."""
     yield "<h2>Cost</h2>"
@@ -155,11 +136,19 @@ def cost(report: StudyReport) -> Iterator[str]:
 def provenance(report: StudyReport) -> Iterator[str]:
     """Where every number came from."""
     yield "<h2>Provenance</h2>"
+    if facts := shared_facts(report):
+        yield f"<p>All runs:</p><ul>{''.join(f'<li>{escape(fact)}</li>' for fact in facts)}</ul>"
     yield rows_table(run_rows(report))
-    runs = [run for arm in arms_of(report) for run in runs_of(report, arm)]
-    commands = "".join(f"<li><code>{escape(_command(run))}</code></li>" for run in runs)
+    told = (escape(_command(run)) for run in listed_runs(report))
+    commands = "".join(f"<li><code>{words}</code></li>" for words in told)
     yield f"<details><summary>Commands of the runs</summary><ol>{commands}</ol></details>"
     yield f"<p>This report: <code>{escape(report.command)}</code></p>"
+
+
+def _cell(words: str) -> str:
+    """Plain words as HTML; what has no spaces, as names and digests, is not broken."""
+    whole = len(words) <= _WHOLE and " " not in words
+    return f'<span class="whole">{escape(words)}</span>' if whole else escape(words)
 
 
 def _ratio(shares: tuple[float, float] | None) -> float:
@@ -191,17 +180,6 @@ def _shade(part: float, known: bool) -> str:
         return "<td>–</td>"
     told = "&lt;1" if 0 < part < 0.005 else f"{100 * part:.0f}"
     return f'<td style="background:rgba(58,110,165,{0.7 * part:.2f})">{told}</td>'
-
-
-def _tissue(tissue: TissuePanels, panels: Sequence[tuple[str, Shown]]) -> Iterator[str]:
-    yield f"<h3>{tissue.role}: {escape(tissue.tissue)}, {number(tissue.score)}</h3>"
-    for address, panel in panels:
-        fold = f"fold {panel.fold}, " if panel.fold else ""
-        caption = escape(f"{panel.arm}: {number(panel.score)} ({fold}seed {panel.seed})")
-        image = f'<img src="{address}" alt="{caption}">'
-        yield f'<figure class="panel"><figcaption>{caption}</figcaption>{image}</figure>'
-    if tissue.without:
-        yield _soft(f"No panel of {listed(tissue.without)}.")
 
 
 def _command(run: RunRecord) -> str:

@@ -1,7 +1,9 @@
 """How a report writes numbers: three digits, no leading zero, and – for what is not defined.
 
 Scores of which all values lie between 0 and 1 are cut there in words and charts, for a t interval
-knows no bounds; tables for machines keep what was computed.
+knows no bounds; tables for machines keep what was computed. What is nought but for digits that are not
+shown keeps its sign (`+.000`), and an interval of runs that were all alike is none: they say that no
+noise was seen, not that there is none.
 """
 
 from __future__ import annotations
@@ -35,9 +37,7 @@ def number(value: float | None, signed: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return DASH
     size = abs(value)
-    if 0 < size < 5e-4:
-        text = f"{size:.1g}"
-    elif size < 0.9995:
+    if size < 0.9995:
         text = f"{size:.3f}".removeprefix("0")
     elif size < 9.995:
         text = f"{size:.2f}"
@@ -73,7 +73,9 @@ def share(part: float | None) -> str:
 
 
 def clipped(interval: Interval, limits: tuple[float, float]) -> tuple[float, float]:
-    """Both ends, cut at the limits; NaN stays."""
+    """Both ends, cut at the limits; NaN where they are not defined, or no noise was seen."""
+    if interval.se == 0:
+        return math.nan, math.nan
     least, most = limits
     ends = (interval.low, interval.high)
     low, high = (end if math.isnan(end) else min(max(end, least), most) for end in ends)
