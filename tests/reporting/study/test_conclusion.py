@@ -49,6 +49,12 @@ def test_too_few_runs_are_said_to_be_too_few() -> None:
     assert "with so few runs no difference could have been told" in conclude(ranked(**two))
 
 
+def test_arms_with_fewer_tissues_or_seeds_are_counted_too() -> None:
+    small = arm("b", 0.5 + noise(1)[:3, :8], folds=["1", "2"] * 4)
+    large = arm("a", 0.5 + noise(0), folds=["1", "2"] * 6)
+    assert "8 to 12 tissues, 3 to 4 seeds" in conclude(rank([large, small], MEASURE))
+
+
 def test_one_arm_has_nothing_to_be_compared_with() -> None:
     said = conclude(ranked(a=0.5 + noise(0)))
     assert said.startswith("a scores .5")

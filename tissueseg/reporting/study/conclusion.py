@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tissueseg.reporting.pairs import from_the_other_side
 from tissueseg.reporting.ranking import ArmResult, Comparison, Interval, Ranking
@@ -85,12 +86,14 @@ def _difference(ranking: Ranking, found: Interval) -> str:
 
 
 def _data(ranking: Ranking) -> str:
-    first, averaging = ranking.arms[0], ranking.measure.averaging.partition(",")[0]
-    return (
-        f"{averaging.partition(';')[0]}; {_counted(first.units, ranking.measure.unit)}, "
-        f"{_counted(len(first.seeds), 'seed')}"
-    )
+    averaging = ranking.measure.averaging.partition(",")[0].partition(";")[0]
+    units = _counted([arm.units for arm in ranking.arms], ranking.measure.unit)
+    seeds = _counted([len(arm.seeds) for arm in ranking.arms], "seed")
+    return f"{averaging}; {units}, {seeds}"
 
 
-def _counted(count: int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"
+def _counted(counts: Sequence[int], name: str) -> str:
+    """`8 tissues`, or `4 to 8 tissues` where arms have more or fewer."""
+    least, most = min(counts), max(counts)
+    told = str(most) if least == most else f"{least} to {most}"
+    return f"{told} {name}{'' if most == 1 else 's'}"
