@@ -33,6 +33,20 @@ SHORT = {
 USER_ERROR = 2
 INTERRUPTED = 130
 
+_HYDRA_SAYS = {
+    "Config group override": "Choose one of the group's files.",  # of group=null
+    "Only one of --run": "Leave -m out to see one composition.",
+}
+"""How errors of its begin that are no class of its own -> what to do."""
+
+_LAUNCHERS = (
+    "TerminatedWorkerError",
+    "UncompletedJobError",
+    "FailedJobError",
+    "FailedSubmissionError",
+)
+"""What joblib and submitit say when a process or job of theirs is gone."""
+
 _REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~[A-Za-z_]")
 _STUDY_PROTOCOL = re.compile(r"^study_protocol: *(\w+)", re.MULTILINE)
@@ -87,9 +101,19 @@ def run_command(
         _say(f"error: {one_line(error)}")
         sys.exit(USER_ERROR)
     except ValueError as error:
-        if not str(error).startswith("Config group override"):  # Hydra's words for group=null
+        mend = next((m for said, m in _HYDRA_SAYS.items() if str(error).startswith(said)), None)
+        if mend is None:
             raise
-        _say(f"error: {one_line(error)} Choose one of the group's files.")
+        _say(f"error: {one_line(error)} {mend}")
+        sys.exit(USER_ERROR)
+    except Exception as error:
+        if type(error).__name__ not in _LAUNCHERS:
+            raise
+        said = f"{type(error).__name__}: {in_one_line(error)[:200]}"
+        _say(
+            f"error: a process that starts runs is gone ({said}). Start the same command again: what is "
+            "finished is kept."
+        )
         sys.exit(USER_ERROR)
     except KeyboardInterrupt as error:
         _print_notes(error)
@@ -246,7 +270,8 @@ def _take_setting(name: str) -> None:
     setting = os.environ.get("TISSUESEG_SETTING")
     if setting and not _said("setting", overrides) and "- setting:" in _text(f"{name}.yaml"):
         overrides.insert(0, f"setting={setting}")
-    if _said("+study", overrides) and not _said("protocol", overrides):
+    knows = "- protocol:" in _text(f"{name}.yaml") or "- train\n" in _text(f"{name}.yaml")
+    if knows and _said("+study", overrides) and not _said("protocol", overrides):
         setting = _said("setting", overrides) or "demo"
         chosen = _STUDY_PROTOCOL.search(_text(f"setting/{setting}.yaml"))
         overrides += [f"protocol={chosen[1]}"] if chosen else []

@@ -16,6 +16,7 @@ from tissueseg.errors import (
     WeightsNotFoundError,
     in_one_line,
 )
+from tissueseg.sweep import end_with_sweep
 from tissueseg.trained import check_command, run_folder, trained_config
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _check_values(config: DictConfig) -> None:
 def _check_out(out: Path) -> None:
     from tissueseg.reporting import runs
 
-    runs.check_writable(out)
+    runs.check_writable(out, "out")
     if (out / runs.CONFIG).exists():
         raise ConfigError(f"out={out} is the folder of a run, whose scores would be lost.")
 
@@ -160,4 +161,5 @@ def _chosen(config: DictConfig, checkpoint: DecoderCheckpoint, store: TissueStor
 
 
 if __name__ == "__main__":
+    end_with_sweep()
     run_command("evaluate", evaluate)

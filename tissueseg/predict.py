@@ -87,7 +87,7 @@ def _open(config: DictConfig, console: Console) -> Job:
     preflight.check(trained)
     preflight.check_machine(trained)
     out = Path(config.out or folder / "prediction" / _title(config, trained))
-    runs.check_writable(out)
+    runs.check_writable(out, "out")
     if (out / runs.CONFIG).exists():
         raise ConfigError(f"out={out} is the folder of a run: choose another.")
     store, file_px = _open_store(config, trained, checkpoint, out, console)

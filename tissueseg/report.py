@@ -94,7 +94,7 @@ def _check_values(config: DictConfig) -> None:
 
 
 def _check_out(out: Path) -> None:
-    runs.check_writable(out)
+    runs.check_writable(out, "out")
     if (out / runs.CONFIG).exists():
         raise ConfigError(f"out={out} is the folder of a run: choose another one.")
 

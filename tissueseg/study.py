@@ -20,10 +20,7 @@ from tissueseg.command import plain, task_words
 from tissueseg.errors import ConfigError
 from tissueseg.reporting import runs
 from tissueseg.reporting.fingerprint import what_matters
-from tissueseg.store.checks import is_plain_name
-
-JOBS = "jobs"
-"""Folder of the records, in the study's."""
+from tissueseg.reporting.records.run_search import JOBS
 
 SIDES = ("val", "test")
 
@@ -71,14 +68,27 @@ class StudyRun:
     def command(self, step: str) -> list[str]:
         """The words of a step."""
         if step == "train":
-            return [*self.words, f"run_dir={self.folder}"]
-        return [f"run={self.folder}", f"side={self.evaluate}", f"trainer={self.trainer}"]
+            return [*self.words, f"run_dir={quoted(self.folder)}"]
+        return [f"run={quoted(self.folder)}", f"side={self.evaluate}", f"trainer={self.trainer}"]
 
-    def recipe(self) -> dict[str, Any]:
-        """The composition, as far as it shapes numbers; interpolations stand as they are."""
-        config = OmegaConf.to_container(compose("train", list(self.words)), resolve=False)
-        assert isinstance(config, dict)
-        return what_matters({str(key): value for key, value in config.items()})
+
+def quoted(path: Path) -> str:
+    """A path as a word of Hydra's grammar, whatever characters it has."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def recipe(words: Sequence[str]) -> dict[str, Any]:
+    """What a command line composes, as far as it shapes numbers.
+
+    Places are resolved: the same words stand for another store where a variable or folder is another.
+    """
+    config = compose("train", list(words))
+    OmegaConf.update(config, "name", "")  # it asks Hydra for the job's, and shapes nothing
+    if (store := config.store.path) is not None and "://" not in store:
+        config.store.path = str(Path(store).resolve())
+    found = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(found, dict)
+    return what_matters({str(key): value for key, value in found.items()})
 
 
 def is_study(config: DictConfig) -> bool:
@@ -97,6 +107,8 @@ def study_run(config: DictConfig, choices: Mapping[str, str]) -> StudyRun:
         ConfigError: the study or the arm is not as it should be.
     """
     study, arm = config.study, config.study.arm
+    if arm is None:
+        raise ConfigError(f"+study={study.name} is one of several: start one study at a time.")
     parts = {"fold": OmegaConf.select(config, "split.fold"), "seed": config.seed}
     return StudyRun(
         study=study.name,
@@ -124,79 +136,6 @@ def arm_words(config: DictConfig, arm: str) -> list[str]:
     return [*kept, *plain(config.protocol.also)]
 
 
-def check_study(config: DictConfig) -> None:
-    """Refuse a study whose arms, sides or folder are not what they should be.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    study = config.study
-    arms = plain(study.arms)
-    if not isinstance(arms, dict) or not arms:
-        raise ConfigError(f"study.arms={arms}: wanted the words of every arm by its name.")
-    for arm, words in arms.items():
-        if not is_plain_name(arm):
-            raise ConfigError(
-                f"study.arms has {arm!r}: wanted a plain name, for it names a folder."
-            )
-        if not isinstance(words, list) or not all(isinstance(w, str) and "=" in w for w in words):
-            raise ConfigError(f"study.arms.{arm}={words}: wanted words such as [decoder=boundary].")
-    if study.baseline is not None and study.baseline not in arms:
-        raise ConfigError(f"study.baseline={study.baseline}: choose from {', '.join(arms)}.")
-    if study.evaluate is not None and study.evaluate not in SIDES:
-        raise ConfigError(f"study.evaluate={study.evaluate}: wanted {', '.join(SIDES)} or null.")
-    if not isinstance(study.resume, bool):
-        raise ConfigError(f"study.resume={study.resume}: wanted true or false.")
-    runs.check_writable(Path(study.out))
-
-
-def check_single(config: DictConfig) -> None:
-    """Refuse a study without a sweep, and an arm's name without its words.
-
-    Raises:
-        ConfigError: with the words to give.
-    """
-    if not is_study(config):
-        return
-    if config.study.arm is None:
-        raise ConfigError(
-            f"+study={config.study.name} is many runs: start it with -m, or choose one of them "
-            f"(study.arm=…, with its words)."
-        )
-    said = task_words()
-    if missing := [w for w in arm_words(config, config.study.arm) if w not in said]:
-        raise ConfigError(
-            f"study.arm={config.study.arm} is made by words that are not given: add {' '.join(missing)}."
-        )
-
-
-def check_kept(run: StudyRun, recipe: Mapping[str, Any]) -> None:
-    """Refuse to keep a finished run that another composition made.
-
-    Args:
-        run: whose folder holds scores.
-        recipe: it has now.
-
-    Raises:
-        ConfigError: naming what differs.
-    """
-    if not run.resume:
-        raise ConfigError(
-            f"{run.folder} holds a finished run: keep it with study.resume=true, or choose another "
-            "study.out."
-        )
-    before = read_record(run.record).get("recipe")
-    if before is None:
-        raise ConfigError(f"{run.folder}: {run.record} does not say how it was made. Remove them.")
-    now = json.loads(json.dumps(recipe))
-    if differing := _differing(before, now):
-        key, (was, wanted) = next(iter(differing.items()))
-        raise ConfigError(
-            f"{run.folder} was made with {key}={was}, now {wanted} is asked for: choose another "
-            "study.out, or remove that folder."
-        )
-
-
 def write_record(run: StudyRun, **said: Any) -> None:
     """Note what becomes of a run."""
     run.record.parent.mkdir(parents=True, exist_ok=True)
@@ -213,18 +152,13 @@ def read_record(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def parted(word: str) -> tuple[str, str]:
+    """Key and value of a word."""
+    key, _, value = word.partition("=")
+    return key.lstrip("+~"), value
+
+
 def _is_on(word: str, keys: Sequence[str]) -> bool:
     """Whether a word is on one of some keys, or on what lies below it."""
-    said = word.partition("=")[0].lstrip("+~")
+    said, _ = parted(word)
     return any(said == key or said.startswith((f"{key}.", f"{key}@")) for key in keys)
-
-
-def _differing(before: Any, now: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Key -> values that differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for name in dict.fromkeys([*before, *now]):
-            below = f"{key}.{name}" if key else name
-            found |= _differing(before.get(name), now.get(name), below)
-        return found
-    return {} if before == now else {key: (before, now)}

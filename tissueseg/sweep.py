@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -25,7 +26,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.command import INTERRUPTED, USER_ERROR, one_line, task_words
-from tissueseg.errors import JobFailedError, TissuesegError
+from tissueseg.errors import JobFailedError, TissuesegError, in_one_line
 from tissueseg.reporting import runs
 from tissueseg.store.claims import Claims
 from tissueseg.store.processes import began, host
@@ -34,13 +35,13 @@ from tissueseg.study import (
     JOBS,
     StudyRun,
     arm_words,
-    check_kept,
-    check_study,
     is_study,
     read_record,
+    recipe,
     study_run,
     write_record,
 )
+from tissueseg.study_checks import check_different, check_kept, check_shared, check_study
 
 _SWEEP = "TISSUESEG_SWEEP"
 """Environment variable: the process that the sweep ends with."""
@@ -73,12 +74,13 @@ def start_apart(config: DictConfig) -> None:
 def end_with_sweep() -> None:
     """Let this process end when the sweep that started it is gone: killed, it cannot tell anyone."""
     said = os.environ.pop(_SWEEP, "").split(" ", 2)
-    if len(said) < 3 or said[2] != host():
+    if len(said) < 3 or said[2] != host() or "SUBMITIT_EXECUTOR" in os.environ:
         return
 
     def watch() -> None:
         while is_alive(int(said[0]), int(said[1]) or None):
             time.sleep(0.5)
+        os.write(2, b"the sweep that started this run is gone: it ends, too\n")
         os._exit(INTERRUPTED)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -89,44 +91,59 @@ class Plan(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse what could not run, in the process that starts the sweep."""
-        os.environ[_SWEEP] = f"{os.getpid()} {began(os.getpid()) or 0} {host()}"
+        # Jobs of a cluster's queue live on when the process that put them there is gone.
+        if "submitit" not in config.hydra.launcher._target_:
+            os.environ[_SWEEP] = f"{os.getpid()} {began(os.getpid()) or 0} {host()}"
         try:
             check_study(config)
             arms = _check_arms(config)
+            Path(config.study.out).mkdir(parents=True, exist_ok=True)
         except (TissuesegError, HydraException, OmegaConfBaseException) as error:
             _refuse(one_line(error))
+        except OSError as error:
+            _refuse(f"study.out={config.study.out}: {in_one_line(error)}. Choose another folder.")
         print(f"study {config.study.name}, protocol {config.protocol.name}: {', '.join(arms)}")
         print(f"folder: {config.study.out}", flush=True)
         self._began = time.time()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Count runs, name those that failed, and exit 2 if there are any."""
-        records = [
-            read_record(path) for path in sorted((Path(config.study.out) / JOBS).glob("*.json"))
-        ]
-        records = [r for r in records if r.get("ended", 0) >= self._began]
-        states = [record.get("state") for record in records]
-        print(f"{states.count('finished')} runs finished, {states.count('kept')} kept from before")
+        paths = sorted((Path(config.study.out) / JOBS).glob("*.json"))
+        records = [r for r in map(read_record, paths) if r.get("ended", 0) >= self._began]
+        failed = [r for r in records if "refused" in r or r.get("state") == "failed"]
+        states = [record.get("state") for record in records if record not in failed]
+        print(
+            f"{_runs(states.count('finished'))} finished, {states.count('kept')} kept from before"
+        )
         print(f"  python -m tissueseg.report runs={config.study.out}", flush=True)
-        if failed := [r for r in records if r.get("state") == "failed"]:
-            named = "; ".join(f"{r['arm']}.{r['label']} ({r['line']})" for r in failed[:3])
+        if failed:
+            told = [
+                f"{r['arm']}.{r['label']} ({r.get('refused') or r['line']})" for r in failed[:3]
+            ]
             _refuse(
-                f"{len(failed)} runs failed: {named}{' …' if failed[3:] else ''}. Mend the cause, and "
-                "start the study again: the others are kept."
+                f"{_runs(len(failed))} failed: {'; '.join(told)}{' …' if failed[3:] else ''}. Mend the "
+                "cause, and start the study again: the others are kept."
             )
 
 
 def _check_arms(config: DictConfig) -> list[str]:
-    """Compose every arm once with the words all runs have; the arms that will run."""
+    """Compose every arm once with the words all runs have, and check it; the arms that will run."""
+    from tissueseg import preflight  # imports torch: not for the processes that only start runs
+
     parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    shared = [o.input_line for o in parsed if not o.is_sweep_override() and o.input_line]
-    chosen = [o for o in parsed if o.get_key_element() == "study.arm"]
+    swept = [o for o in parsed if o.is_sweep_override()]
+    shared = [o.input_line for o in parsed if o not in swept and o.input_line]
+    check_shared(config, shared, [o.get_key_element() for o in swept])
     arms = list(config.study.arms)
-    for override in chosen:
-        named = override.sweep_string_iterator() if override.is_sweep_override() else None
+    for override in (o for o in parsed if o.get_key_element() == "study.arm"):
+        named = override.sweep_string_iterator() if override in swept else None
         arms = list(named) if named else [override.get_value_element_as_str()]
-    for arm in arms:
-        compose("train", [*arm_words(config, arm), *shared])
+    words = {arm: [*arm_words(config, arm), *shared] for arm in arms}
+    check_different({arm: recipe(of_arm) for arm, of_arm in words.items()})
+    for of_arm in words.values():
+        composed = compose("train", of_arm)
+        preflight.check(composed)
+        preflight.check_training(composed)
     return arms
 
 
@@ -141,46 +158,64 @@ def _start_run(config: DictConfig) -> None:
             waited = True
             time.sleep(1)
         try:
-            _bring_about(run)
+            _bring_about(run, config.store.path)
         finally:
             claim.release()
 
 
-def _bring_about(run: StudyRun) -> None:
+def _bring_about(run: StudyRun, store: str | None) -> None:
     began_at = time.time()
-    said: dict[str, Any] = {}
     try:
-        recipe = run.recipe()
-        said = {"words": run.words, "recipe": recipe}
-        left = {step: file for step, file in run.steps().items() if not file.is_file()}
+        made = recipe(run.words)
+        left = [step for step, file in run.steps().items() if not file.is_file()]
         if "train" not in left:
-            check_kept(run, recipe)
+            check_kept(run, made, store)
         if not left:
-            state = read_record(run.record) | {"state": "kept", "ended": time.time()}
-            write_record(run, **state)
+            before = {k: v for k, v in read_record(run.record).items() if k != "refused"}
+            write_record(run, **(before | {"state": "kept", "ended": time.time()}))
             _tell(run, "kept")
             return
         if "train" in left:
             _clear(run)
-    except (TissuesegError, HydraException, OmegaConfBaseException) as error:
-        # What made the folder stays on record; only what became of this attempt is new.
-        failure = {"state": "failed", "code": USER_ERROR, "line": one_line(error)}
-        write_record(run, **(read_record(run.record) | failure | {"ended": time.time()}))
-        _tell(run, f"failed: {failure['line']}")
+        about = {"words": run.words, "recipe": made}
+        write_record(run, state="running", began=began_at, ended=began_at, **about)
+        ended = _run_steps(run, left)
+    except KeyboardInterrupt:
+        _note(run, state="interrupted", ended=time.time())
+        raise
+    except (TissuesegError, HydraException, OmegaConfBaseException, OSError) as error:
+        line = one_line(error)
+        finished = (run.folder / runs.METRICS).is_file()  # by other words: these are refused
+        _note(run, ended=time.time(), **({"refused": line} if finished else _failure(2, line)))
+        _tell(run, f"failed: {line}")
         return
-    write_record(run, state="running", began=began_at, ended=began_at, **said)
-    ended = _Ended(0, None)
-    for step in left:
-        if ended.code == 0:
-            ended = _run_logged(run, step)
-    if ended.code == INTERRUPTED:
-        write_record(run, state="interrupted", began=began_at, ended=time.time(), **said)
-        raise KeyboardInterrupt
-    state = "failed" if ended.code else "finished"
-    outcome = {"state": state, "code": ended.code, "line": ended.line}
-    write_record(run, **outcome, began=began_at, ended=time.time(), **said)
+    outcome = _failure(ended.code, ended.line) if ended.code else {"state": "finished", "code": 0}
+    _note(run, **outcome, ended=time.time())
     took = f"{time.time() - began_at:.0f} s"
     _tell(run, f"failed after {took}: {ended.line}" if ended.code else f"finished in {took}")
+
+
+def _failure(code: int, line: str | None) -> dict[str, Any]:
+    return {"state": "failed", "code": code, "line": line}
+
+
+def _note(run: StudyRun, **said: Any) -> None:
+    """Add to a run's record, as far as the disk takes it."""
+    try:
+        write_record(run, **(read_record(run.record) | said))
+    except OSError as error:
+        _tell(run, f"its record cannot be written: {error}")
+
+
+def _run_steps(run: StudyRun, steps: Sequence[str]) -> _Ended:
+    ended = _Ended(0, None)
+    for step in steps:
+        ended = _run_logged(run, step)
+        if ended.code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if ended.code:
+            break
+    return ended
 
 
 def _run_logged(run: StudyRun, step: str) -> _Ended:
@@ -201,7 +236,11 @@ def _run_logged(run: StudyRun, step: str) -> _Ended:
     spoken = [line.strip() for line in lines if line.strip()] or ["it printed nothing"]
     errors = [line.removeprefix("error: ") for line in spoken if line.startswith("error: ")]
     line = (errors or spoken)[-1]
-    return _Ended(code, f"ended by signal {-code}" if code < 0 else line)
+    if code == -signal.SIGKILL:
+        line = "ended by SIGKILL, as systems do that are out of memory"
+    elif code < 0:
+        line = f"ended by {signal.Signals(-code).name}"
+    return _Ended(code, line)
 
 
 def _clear(run: StudyRun) -> None:
@@ -231,6 +270,10 @@ def _tell(run: StudyRun, what: str) -> None:
     print(f"{run.arm} {run.label.replace('-', ' ').replace('_', ' ')}: {what}", flush=True)
 
 
-def _refuse(line: str) -> None:
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _refuse(line: str) -> NoReturn:
     sys.stderr.write(f"error: {line}\n")
     sys.exit(USER_ERROR)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tissueseg.command import INTERRUPTED, added, run_command, task_words
 from tissueseg.errors import ConfigError
-from tissueseg.study import check_single
+from tissueseg.study_checks import check_single
 from tissueseg.sweep import end_with_sweep, start_apart
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import random_tissue, write_store
 
 from .conftest import Command
 
@@ -29,6 +31,21 @@ def launch(folder: Path, *words: str) -> subprocess.Popen[str]:
         text=True,
         cwd=folder,
     )
+
+
+def children(pid: int) -> list[int]:
+    """Processes that one started, as its system tells."""
+    told = Path(f"/proc/{pid}/task/{pid}/children")
+    if not told.exists():
+        pytest.skip("children are told on Linux alone")
+    return list(map(int, told.read_text().split()))
+
+
+def write_cohort_of(folder: Path, seed: int) -> Path:
+    """A store of five tissues, which are other ones for every seed."""
+    folder.mkdir()
+    tissues = {f"t{i}": random_tissue(48, 48, 10 * seed + i) for i in range(5)}
+    return write_store(folder / "cohort.zarr", tissues).path
 
 
 def record(study: Path, name: str) -> dict[str, Any]:
@@ -139,6 +156,46 @@ def test_a_killed_study_goes_on_and_gives_the_same_numbers(
     assert scores(cut) == scores(whole)
 
 
+def test_another_store_under_the_same_words_is_noticed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = {name: write_cohort_of(tmp_path / name, seed) for seed, name in enumerate("ab")}
+    words = [*STUDY[:2], "+debug=fast", "logger=csv", "epochs=1", "seed=0", "split.fold=1"]
+    words += ["study.arm=baseline", "hydra/launcher=basic", "data.tile_px=32"]
+    words += ["store.path=${oc.env:COHORT}", 'study.out="ü (1), x=y"']
+    for name, said in (("a", "finished in"), ("a", "kept"), ("b", "store.path=")):
+        monkeypatch.setenv("COHORT", str(shown[name]))
+        result = command("train", *words)
+        assert said in result.out, result.err
+    assert result.code == 2
+    monkeypatch.setenv("COHORT", str(shown["a"]))
+    shutil.rmtree(shown["a"])
+    shutil.copytree(shown["b"], shown["a"])
+    result = command("train", *words)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "had other pixels or labels" in result.err
+    assert record(tmp_path / "ü (1), x=y", "baseline.fold_1-seed_0")["state"] == "kept"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_a_run_that_is_killed_is_recorded_and_the_rest_goes_on(
+    tmp_path: Path, demo_cache: Path
+) -> None:
+    words = (*STUDY, "study.arm=baseline", "hydra/launcher=basic")
+    out = tmp_path / "runs/studies/decoders-demo"
+    with launch(tmp_path, *words) as process:
+        until = time.monotonic() + 120
+        while not (ours := children(process.pid)) and time.monotonic() < until:
+            time.sleep(0.1)
+        os.kill(ours[0], signal.SIGKILL)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, said
+    assert "ended by SIGKILL, as systems do that are out of memory" in said
+    assert record(out, "baseline.fold_1-seed_0")["state"] == "failed"
+    assert record(out, "baseline.fold_2-seed_0")["state"] == "finished"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
 def test_runs_end_with_their_sweep(tmp_path: Path, demo_cache: Path) -> None:
     process = launch(tmp_path, *STUDY, "study.arm=baseline", "protocol.jobs=1", "epochs=1000")
@@ -169,6 +226,26 @@ def test_runs_end_with_their_sweep(tmp_path: Path, demo_cache: Path) -> None:
         (("-m", "+study=decoders", '+study.arms.s=["epohcs=3"]'), "Could not override 'epohcs'"),
         (("-m", "+study=decoders", "+study.arms.s=3"), "study.arms.s=3: wanted words such as"),
         (("-m", "+study=decodrs"), "did you mean decoders?"),
+        (
+            ("-m", "+study=decoders", "decoder=baseline"),
+            "is what the arms of study decoders differ in",
+        ),
+        (("-m", "+study=criterion", "class_weights=null"), "class_weights=null is what the arms"),
+        (("-m", "+study=decoders", '+study.arms.b=["decoder=baseline"]'), "baseline and b come to"),
+        (("-m", "+study=decoders", '+study.arms.jobs=["seed=1"]'), "has 'jobs': choose another"),
+        (
+            ("-m", "+study=decoders", '+study.arms.wandb=["epochs=1"]'),
+            "has 'wandb': choose another",
+        ),
+        (
+            ("-m", "+study=decoders", "patience=1,2"),
+            "patience is swept over, but runs of a study differ",
+        ),
+        (("-m", "+study=decoders", "study.out="), "study.out=: wanted a folder"),
+        (("-m", "+study=decoders", "study.out=/proc/x"), "study.out=/proc/x: "),
+        (("-m", "+study=decoders", "data.tile_px=0"), "data.tile_px=0, wanted"),
+        (("-m", "+study=decoders", "protocol=full"), "weights"),
+        (("-m", "+study=decoders", "--cfg", "job"), "Leave -m out"),
     ],
 )
 def test_what_cannot_be_a_study_is_one_line(
@@ -179,7 +256,7 @@ def test_what_cannot_be_a_study_is_one_line(
     line: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = command("train", *words)
+    result = command("train", "hydra/launcher=basic", *words, "+debug=fast", "epochs=1")
     assert (result.code, list(tmp_path.iterdir())) == (2, [])
     assert line in result.err
     assert result.err.count("\n") == 1

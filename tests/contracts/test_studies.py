@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import initialize_config_dir
 from stores import choices, compose
 
 from tissueseg import preflight
-from tissueseg.reporting.fingerprint import what_matters
-from tissueseg.study import arm_words, check_study
+from tissueseg.config import CONFIG_DIR
+from tissueseg.study import arm_words, recipe
+from tissueseg.study_checks import check_different, check_study
 
 STUDIES = choices("study")
 PROTOCOLS = [name for name in choices("protocol") if name != "none"]
@@ -30,17 +30,16 @@ def test_the_studies_of_the_reference_are_there() -> None:
     assert wanted.split() == STUDIES
 
 
+WEIGHTS = ("store.path=cohort.zarr", "setting=demo")  # a place that no environment need name
 COMPOSED = [*product(STUDIES, ["demo", "full"]), *product(["criterion"], PROTOCOLS)]
 
 
 @pytest.mark.parametrize(("study", "protocol"), COMPOSED)
 def test_arms_compose_and_differ(study: str, protocol: str) -> None:
-    found, made = set(), arms(study, protocol)
-    for words in made.values():
-        config = OmegaConf.to_container(compose(*words), resolve=False)
-        recipe = what_matters(config)  # pyright: ignore[reportArgumentType]
-        found.add(json.dumps(recipe, sort_keys=True, default=str))
-    assert len(found) == len(made) > 1
+    made = arms(study, protocol)
+    assert len(made) > 1
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        check_different({arm: recipe([*words, *WEIGHTS]) for arm, words in made.items()})
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -30,12 +30,20 @@ CONFUSION = {"val": "confusion.npy", "test": "confusion_test.npy"}
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "scipy", "zarr", "hydra-core", "wandb")
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a place where no folder can be made, before anything expensive happens."""
+def check_writable(folder: Path, key: str = "run_dir") -> None:
+    """Refuse a place where no folder can be made, before anything expensive happens.
+
+    Args:
+        folder: that is to be made.
+        key: of the option that names it.
+
+    Raises:
+        RunFolderError: naming what stands in its way.
+    """
     ancestor = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
         raise RunFolderError(
-            f"run_dir={folder}: {ancestor} is no folder that can be written to. Choose another run_dir."
+            f"{key}={folder}: {ancestor} is no folder that can be written to. Choose another {key}."
         )
 
 

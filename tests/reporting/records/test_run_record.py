@@ -222,11 +222,24 @@ def test_a_missing_key_is_named(tmp_path, name, key):
         read_runs([tmp_path])
 
 
-def test_a_broken_record_of_a_sweep_is_named(tmp_path):
+def test_a_broken_record_of_a_sweep_costs_no_run(tmp_path):
     root = write_study(tmp_path / "s", {"a": 0}, folds=[1], seeds=[0])
     cut(root / "jobs" / "a.fold_1-seed_0.json")
-    with pytest.raises(RunFolderError, match=r"a\.fold_1-seed_0\.json cannot be read"):
-        read_runs([root])
+    (root / "jobs" / "a.fold_1-seed_1.json").touch()
+    (root / "jobs" / "report.json").write_text("{}")
+    records, unfinished = read_runs([root])
+    assert [record.place for record in records] == ["a/fold_1-seed_0"]
+    assert [run.place for run in unfinished] == ["a/fold_1-seed_1"]
+    assert "broken" in unfinished[0].why
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
+def test_a_run_that_was_copied_in_part_is_no_run_and_is_said(tmp_path, name):
+    a_run(tmp_path / "a")
+    (a_run(tmp_path / "b") / name).unlink()
+    records, unfinished = read_runs([tmp_path])
+    assert [record.place for record in records] == ["a"]
+    assert unfinished == [("b", f"{name} not there: copy it again")]
 
 
 def test_scores_of_other_tissues_than_the_split_s_are_refused(tmp_path):

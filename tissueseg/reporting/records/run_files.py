@@ -60,9 +60,14 @@ def metrics_of(path: Path) -> dict[str, Any]:
 
 
 def job_of(path: Path) -> dict[str, Any]:
-    """What a sweep noted of a run."""
-    found = json_of(path)
-    return found | {key: str(found[key]) for key in ("arm", "label", "state")}
+    """What a sweep noted of a run, whose name tells which; it holds no score, so it may be broken."""
+    arm, _, label = path.stem.rpartition(".")
+    said = {"arm": arm, "label": label, "state": "unknown: the record is broken"}
+    try:
+        found = json_of(path)
+    except (OSError, ValueError):
+        return said
+    return said | found if isinstance(found.get("state"), str) else said
 
 
 def history_of(path: Path) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from tissueseg.errors import RunFolderError
 from tissueseg.reporting import runs
 from tissueseg.reporting.records import run_files
 from tissueseg.reporting.records.run_files import read
-from tissueseg.reporting.records.run_search import Place, find_runs
+from tissueseg.reporting.records.run_search import Place, find_runs, missing
 
 HISTORY = "history.npz"
 FAILURE = "failure.json"
@@ -84,7 +84,11 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[RunRecord], list[Unfinished
     noted = _noted(jobs)
     for folder, place in found:
         said = noted.pop(folder.resolve(), None)
-        if (folder / runs.METRICS).is_file():
+        if lacking := missing(folder):
+            unfinished.append(
+                Unfinished(place, f"{' and '.join(lacking)} not there: copy it again")
+            )
+        elif (folder / runs.METRICS).is_file():
             records.append(read_run(folder, place))
         else:
             unfinished.append(Unfinished(place, _why(folder, said)))
@@ -138,8 +142,10 @@ def _noted(jobs: Sequence[Place]) -> dict[Path, Unfinished | None]:
     """Run folder -> what its sweep noted, None for one that went well; by the record's own place."""
     noted: dict[Path, Unfinished | None] = {}
     for path, study in jobs:
-        job = read(path, run_files.job_of)
+        job = run_files.job_of(path)
         parts = (job["arm"], job["label"])
+        if not all(parts):  # no record of a sweep
+            continue
         why = f"failed: {job.get('line') or 'without a word'}"
         if job["state"] != "failed":
             why = f"its record says {job['state']}, but its folder is not here"

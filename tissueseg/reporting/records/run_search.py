@@ -16,7 +16,9 @@ from tissueseg.reporting import runs
 JOBS = "jobs"
 """Of a study's folder: a record of every run, as the sweep left it."""
 
-_NOT_LOOKED_INTO = ("wandb", JOBS)
+_NOT_LOOKED_INTO = ("wandb", "report", JOBS)
+_LEFT = (runs.METRICS, runs.DECODER)
+"""Files that tell of a run, though others that were beside them may not have been copied."""
 
 
 class Place(NamedTuple):
@@ -66,17 +68,23 @@ def _folders(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     if _is_run(folder):
         return
     for below in sorted(folder.iterdir()):
-        if _is_looked_into(below):
+        if is_looked_into(below.name) and below.is_dir():
             yield from _folders(below, seen)
 
 
-def _is_looked_into(path: Path) -> bool:
-    hidden = path.name.startswith(".") or path.name in _NOT_LOOKED_INTO
-    return not hidden and path.suffix != ".zarr" and path.is_dir()
+def is_looked_into(name: str) -> bool:
+    """Whether runs are looked for in a folder of this name."""
+    hidden = name.startswith(".") or name in _NOT_LOOKED_INTO
+    return not hidden and not name.endswith(".zarr")
+
+
+def missing(folder: Path) -> list[str]:
+    """Files without which a run cannot be read."""
+    return [name for name in (runs.CONFIG, runs.ENVIRONMENT) if not (folder / name).is_file()]
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / runs.CONFIG).is_file() and (folder / runs.ENVIRONMENT).is_file()
+    return not missing(folder) or any((folder / name).is_file() for name in _LEFT)
 
 
 def _distinct(places: Sequence[Place]) -> list[Place]:
