@@ -10,8 +10,8 @@ def mean_of(sums):
     return sums[..., 0] / sums[..., 1]
 
 
-MEAN = Measure("test/dice", "mean over tissues", mean_of)
-LOSS = Measure("test/loss", "mean over tissues", mean_of, higher_is_better=False)
+MEAN = Measure("test/dice", "mean over tissues", mean_of, is_mean=True)
+LOSS = Measure("test/loss", "mean over tissues", mean_of, higher_is_better=False, is_mean=True)
 
 
 def arm(name, values, seeds=None, units=None, clusters=None, folds=None):

@@ -3,7 +3,8 @@
 `pytest -m benchmark tests/benchmarks/test_coverage.py -s` prints the table: coverage and mean width of
 nominal 95 % intervals, beside the named baseline, percentiles of a bootstrap over tissues of the mean
 over seeds. An arm's mean of values, its pooled Dice, and the difference of two arms, for noise that is
-mostly of tissues, mostly of trainings, or both. Then the share of false alarms of each test.
+mostly of tissues, mostly of trainings, or both. Then what no seed shows, an effect of a fold on all
+trainings of an arm, and the share of false alarms of each test.
 """
 
 from __future__ import annotations
@@ -127,6 +128,27 @@ def test_coverage_of_intervals(case, paired):
                 assert {held.covers for held in intervals} == {
                     "tissues" if seeds == 1 else "tissues and seeds"
                 }
+
+
+@pytest.mark.parametrize("fold_sd", [0.0, 0.5, 1.0])
+def test_what_a_folds_training_set_does_to_all_seeds_is_not_covered(fold_sd):
+    """Differences of equal arms: tissues .3, trainings .5, both .3, and an effect of fold × arm."""
+    print(f"\neffect of fold × arm of sd {fold_sd}, nominal .950")
+    for tissues, seeds, folds in ((8, 3, 2), (20, 3, 5), (35, 3, 5)):
+        rng, held = np.random.default_rng((tissues, folds)), []
+        fold_of = np.arange(tissues) * folds // tissues
+        for _ in range(STUDIES):
+            drawn = []
+            for _arm in range(2):
+                of_runs = 0.5 * rng.standard_normal((seeds, folds))
+                of_folds = fold_sd * rng.standard_normal((1, folds))
+                effect = effects(Noise(0.3, 0.0, 0.3), seeds, tissues, rng)
+                effect += (of_runs + of_folds)[:, fold_of]
+                drawn.append(resample(values(effect, rng), ratio_of_sums, DRAWING))
+            found = interval(drawn[0] - drawn[1], DRAWING.level)
+            held.append(found.low <= 0 <= found.high)
+        print(f"{tissues:3} tissues {seeds} seeds {folds} folds | {np.mean(held):.3f}")
+        assert np.mean(held) > 0.9 if fold_sd == 0 else np.mean(held) < 0.9
 
 
 def arm(name: str, noise: Noise, seeds: int, tissues: int, rng: np.random.Generator) -> ArmSample:

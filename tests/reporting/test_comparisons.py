@@ -8,6 +8,8 @@ from arms_made import LOSS, MEAN, arm, noise, three_arms
 
 from tissueseg.errors import ConfigError
 from tissueseg.reporting.comparisons import alike, arm_results, rank
+from tissueseg.reporting.records.measured_parts import key_of, score_of
+from tissueseg.reporting.samples import ArmSample, Measure
 
 
 def names(ranking):
@@ -109,13 +111,28 @@ def test_one_arm_has_an_interval_and_no_pairs():
     assert ranking.notes == ()
 
 
-def test_arms_without_a_seed_in_common_are_not_tested_and_not_told_apart():
-    ranking = rank([arm("a", noise(0)), arm("b", 9 + noise(1), seeds=(7, 8, 9, 10))], MEAN)
-    (pair,) = ranking.pairs
-    assert math.isnan(pair.p_holm)
-    assert (pair.seeds, pair.units) == (0, 0)
-    assert ranking.groups == (("b", "a"),)
-    assert any("No test is possible of b and a" in note for note in ranking.notes)
+def test_a_claim_of_the_page_is_corrected_for_all_pairs():
+    """Five arms far apart on eight tissues: p of each pair is .008, of ten pairs .078."""
+    tissues = np.linspace(0.4, 0.6, 8)
+    arms = [arm(name, k + tissues + noise(k, 3, 8)) for k, name in enumerate("abcde")]
+    ranking = rank(arms, MEAN)
+    assert all(pair.p < 0.05 < pair.p_holm for pair in ranking.pairs)
+    assert ranking.groups == (("e", "d", "c", "b", "a"),)
+    assert {result.letters for result in ranking.arms} == {"a"}
+    assert all(pair.p_holm < 0.05 for pair in ranking.against_baseline)
+
+
+def test_tissues_that_say_nothing_of_a_class_change_no_interval():
+    hits = np.random.default_rng(0).uniform(0.4, 0.8, (3, 4))
+    parts = np.stack([hits, np.ones_like(hits), np.ones_like(hits)], -1)
+    dice = Measure("test/dice/tumor", "pooled", score_of(key_of("test/dice/tumor")))
+    units = tuple("abcdefgh")
+    folds = ("1",) * 8
+    some = ArmSample("a", (0, 1, 2), units[:4], units[:4], folds[:4], parts)
+    more = np.concatenate([parts, np.zeros_like(parts)], 1)
+    padded = ArmSample("a", (0, 1, 2), units, units, folds, more)
+    (one,), (other,) = arm_results([some], dice), arm_results([padded], dice)
+    assert one == other
 
 
 def test_an_arm_without_any_score_comes_last_and_is_said_to():
@@ -123,7 +140,20 @@ def test_an_arm_without_any_score_comes_last_and_is_said_to():
     last = ranking.arms[-1]
     assert (last.arm, last.units, last.interval.covers) == ("none", 0, "nothing")
     assert all(map(math.isnan, last.by_seed))
-    assert any("none has no interval" in note for note in ranking.notes)
+    assert last.letters == ""
+    assert ranking.groups == rank(three_arms(), MEAN).groups
+    assert [p for p in ranking.pairs if not p.untested] == [*rank(three_arms(), MEAN).pairs]
+    assert {pair.untested for pair in ranking.pairs if "none" in (pair.arm, pair.other)} == {
+        "none has no score"
+    }
+    assert ranking.notes == ("none has no score: it is listed last, outside tests and groups.",)
+
+
+def test_arms_of_which_none_has_a_score_are_listed_all_the_same():
+    nothing = np.full((2, 4), np.nan)
+    ranking = rank([arm("a", nothing), arm("b", nothing)], MEAN)
+    assert (names(ranking), ranking.groups) == (["a", "b"], ())
+    assert math.isnan(ranking.pairs[0].p)
 
 
 def test_a_seed_without_score_is_left_out_and_said_to():
@@ -132,10 +162,11 @@ def test_a_seed_without_score_is_left_out_and_said_to():
     broken[1] = np.nan
     found = rank([arm("a", broken), arm("b", values)], MEAN)
     result = next(result for result in found.arms if result.arm == "a")
-    assert math.isnan(result.by_seed[1])
+    assert result.seeds == (0, 2, 3)
     assert result.interval.estimate == pytest.approx(values[[0, 2, 3]].mean())
+    assert {arm.interval.estimate for arm in found.arms} == {result.interval.estimate}
     assert found.pairs[0].seeds == 3
-    assert "Seeds without a score are left out of a." in found.notes
+    assert found.notes[0].startswith("a has no score with seed 1: all arms are compared on the 12 ")
 
 
 def test_groups_are_the_largest_sets_alike_and_may_overlap():

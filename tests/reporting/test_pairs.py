@@ -1,22 +1,15 @@
-"""Two arms on what both have, and how often equal ones are told apart."""
+"""Two arms on the same tissues and seeds, and how often equal ones are told apart."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from arms_made import MEAN, arm, noise
 
 from tissueseg.reporting.comparisons import rank
-
-
-def test_pairs_are_compared_on_the_tissues_and_seeds_both_have():
-    tissues = np.linspace(0.2, 0.8, 8)
-    short = arm("short", (tissues + noise(0, 3, 8))[1:, :6], seeds=(1, 2))
-    ranking = rank([arm("long", tissues + 0.1 + noise(0, 3, 8)), short], MEAN)
-    (pair,) = ranking.pairs
-    assert (pair.units, pair.seeds) == (6, 2)
-    assert pair.difference.estimate == pytest.approx(0.1)  # what is left out would have made it .2
-    assert any("short has no seed 0 and no scores of t06, t07" in note for note in ranking.notes)
+from tissueseg.reporting.records.measured_parts import key_of, score_of
+from tissueseg.reporting.samples import Measure
 
 
 def test_tissues_without_score_count_neither_as_units_nor_as_wins():
@@ -32,15 +25,53 @@ def test_trainings_on_other_folds_are_not_exchanged():
     moved = arm("moved", values + 0.1, folds=("0",) * 6 + ("1",) * 6)
     ranking = rank([arm("a", values), moved], MEAN)
     assert math.isnan(ranking.pairs[0].p_runs)
-    assert math.isfinite(ranking.pairs[0].p)
-    assert any("Other folds held out the tissues of moved and a" in n for n in ranking.notes)
+    assert math.isfinite(ranking.pairs[0].p_units)
+    assert math.isnan(ranking.pairs[0].p)
+    assert any("No test of moved and a: other folds held out their" in n for n in ranking.notes)
 
 
-def test_patients_that_one_arm_knows_hold_for_the_pair():
-    values, patients = 0.5 + noise(0, 3, 6), tuple("ppqqrr")
-    known = arm("known", values + noise(1, 3, 6), clusters=patients)
-    ranking = rank([arm("unknown", values), known], MEAN)
-    assert ranking.pairs[0].p_smallest == 2 / 8  # three patients, not six tissues
+@pytest.mark.parametrize(("seeds", "tissues"), [(1, 12), (4, 1)])
+def test_what_cannot_be_said_of_other_trainings_and_tissues_is_not_claimed(seeds, tissues):
+    values, folds = 0.5 + noise(0, seeds, tissues), ("1",) * tissues
+    arms = [arm("a", values, folds=folds), arm("b", values + 0.3, folds=folds)]
+    (pair,) = rank(arms, MEAN).pairs
+    assert math.isnan(pair.p_runs) == (seeds == 1)
+    assert math.isnan(pair.p_units) == (tissues == 1)
+    assert math.isnan(pair.p)
+    assert math.isnan(pair.p_smallest)
+    lacking = "other trainings" if seeds == 1 else "other tissues"
+    assert pair.untested.endswith(f"nothing can be said of {lacking}")
+
+
+def test_one_training_on_each_of_two_folds_can_be_tested():
+    values = 0.5 + noise(0, 1, 12)
+    (pair,) = rank([arm("a", values), arm("b", values + 0.3)], MEAN).pairs
+    assert (pair.p_runs, pair.p, pair.untested) == (0.5, 0.5, "")
+
+
+def test_a_tissue_that_bears_on_one_arm_alone_counts_in_the_pair():
+    """A class that only the worse arm sees where it is not."""
+    hits = np.random.default_rng(0).uniform(0.6, 0.8, (3, 8))
+    parts = np.stack([hits, np.ones_like(hits), np.ones_like(hits)], -1)
+    parts[:, 5:] = 0
+    false = parts.copy()
+    false[:, 5:, 2] = 0.5
+    measure = Measure("test/dice/tumor", "pooled", score_of(key_of("test/dice/tumor")))
+    found = rank([replace(arm(n, hits), parts=p) for n, p in (("a", parts), ("b", false))], measure)
+    (pair,), (best, worst) = found.pairs, found.arms
+    assert (best.arm, best.units, worst.units, pair.units) == ("a", 5, 8, 5)
+    assert pair.difference.estimate == pytest.approx(
+        best.interval.estimate - worst.interval.estimate
+    )
+    assert pair.difference.df > 3
+
+
+def test_a_difference_that_is_rounding_is_a_tie_and_has_no_effect():
+    values = 0.5 + noise(0)
+    one, other = arm("a", values), arm("b", values + 1e-15 * noise(1, size=1))
+    (pair,) = rank([one, other], MEAN).pairs
+    assert pair.wins == 0.5
+    assert math.isnan(pair.effect)
 
 
 def test_p_is_the_largest_and_an_interval_over_zero_is_never_told_apart():

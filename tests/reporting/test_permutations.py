@@ -57,6 +57,20 @@ def test_folds_are_relabelled_apart():
     assert permute_runs(first, second, mean_of, 0).smallest == pytest.approx(2 / 36)
 
 
+def test_one_seed_on_two_folds_can_be_relabelled():
+    found = permute_runs(parts_of([[7, 8]]), parts_of([[1, 2]]), mean_of, 0)
+    assert found == (0.5, 0.5)
+
+
+def test_sums_in_another_order_are_ties():
+    """Swapping all is as extreme as swapping none, whatever digits are lost on the way."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        some, other = 2 + rng.random((1, 3)), rng.random((1, 3))
+        assert permute_units(parts_of(some), parts_of(other), mean_of, 0).p == 0.25
+        assert permute_runs(parts_of(some.T), parts_of(other.T), mean_of, 0).p == pytest.approx(0.1)
+
+
 def test_seed_and_fold_of_one_training_cannot_be_tested():
     one = parts_of([[1.0]])
     assert all(map(math.isnan, permute_units(one, one, mean_of, 0)))

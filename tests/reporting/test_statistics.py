@@ -119,6 +119,15 @@ def test_variances_of_tissues_and_seeds_add_up_less_their_interaction():
     assert found.df == pytest.approx(df, rel=0.05)
 
 
+def test_variance_and_degrees_of_freedom_are_those_worked_by_hand():
+    replicates = np.array([[0.0, 0.0], [0.5, 0.3]])  # means 0 and .4, apart from them 0 and ± .1
+    found = interval(Resampled(np.array([0.1, 0.3]), replicates, clusters=5))
+    tissues, seeds, both = 0.04, 0.01, 0.0025
+    assert found.se**2 == pytest.approx(tissues + seeds - both)
+    df = found.se**4 / (tissues**2 / 4 + seeds**2 / 1 + both**2 / 4)
+    assert found.df == pytest.approx(df)
+
+
 def test_an_interval_is_never_narrower_than_that_of_tissues_or_seeds_alone():
     values = np.random.default_rng(0).standard_normal((3, 5))  # nothing but interaction
     found = interval_of(values, Drawing(replicates=20_000))
@@ -188,7 +197,9 @@ def test_hedges_g_of_five_pairs():
     assert hedges_g(-differences) == pytest.approx(-hedges_g(differences))
 
 
-@pytest.mark.parametrize("differences", [[], [0.1], [0.1, 0.2], [0.1, 0.1, 0.1]])
+@pytest.mark.parametrize(
+    "differences", [[], [0.1], [0.1, 0.2], [0.1, 0.1, 0.1], [0.1, 0.1, 0.1 + 1e-16, 0.3 - 0.2]]
+)
 def test_hedges_g_is_undefined_of_two_pairs_and_without_spread(differences):
     assert math.isnan(hedges_g(np.array(differences)))
 

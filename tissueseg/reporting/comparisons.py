@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from math import inf, isnan, nan
@@ -10,8 +10,9 @@ from math import inf, isnan, nan
 import numpy as np
 
 from tissueseg.errors import ConfigError
-from tissueseg.reporting.pairs import compare, corrected, from_the_other_side
-from tissueseg.reporting.ranking import ArmResult, Interval, Ranking
+from tissueseg.reporting.common_ground import CommonGround, common_ground
+from tissueseg.reporting.pairs import compare, corrected, from_the_other_side, not_compared
+from tissueseg.reporting.ranking import ArmResult, Comparison, Interval, Ranking
 from tissueseg.reporting.ranking_notes import notes_of_arms, notes_of_pairs
 from tissueseg.reporting.samples import ArmSample, Measure
 from tissueseg.reporting.statistics import (
@@ -35,7 +36,7 @@ def rank(
     replicates: int = 2000,
     seed: int = 0,
 ) -> Ranking:
-    """Arms on one measure, best first; the same whatever order they come in.
+    """Arms on what all of them have of one measure, best first, whatever order they come in.
 
     Args:
         samples: one of each arm.
@@ -47,22 +48,20 @@ def rank(
         seed: of everything drawn.
 
     Raises:
-        ConfigError: no arm, or no arm of the baseline's name.
+        ConfigError: no arm, no arm of the baseline's name, or no seed or tissue that all arms have.
     """
     names = [sample.arm for sample in samples]
     baseline = _baseline(names, baseline)
     drawing = Drawing(level, replicates, seed)
-    results = arm_results(samples, measure, level=level, replicates=replicates, seed=seed)
+    ground = common_ground(samples, measure)
+    results = [_result(sample, measure.score, drawing) for sample in ground.samples]
     arms = sorted(results, key=lambda result: _place(result, measure))
     order = [result.arm for result in arms]
-    by_name = dict(zip(names, samples, strict=True))
-    pairs = corrected(
-        compare(by_name[one], by_name[other], measure, drawing)
-        for one, other in combinations(order, 2)
-    )
+    pairs = corrected(_pairs(order, ground, measure, drawing))
     held = (from_the_other_side(pair, baseline) for pair in pairs)
     against = corrected(pair for pair in held if pair.other == baseline)
-    groups = alike(order, {(pair.arm, pair.other) for pair in pairs if pair.p_holm < alpha})
+    apart = {(pair.arm, pair.other) for pair in pairs if pair.p_holm < alpha}
+    groups = alike([arm for arm in order if arm not in ground.unscored], apart)
     return Ranking(
         measure=measure,
         arms=tuple(replace(arm, letters=_letters(arm.arm, groups)) for arm in arms),
@@ -72,7 +71,7 @@ def rank(
         groups=groups,
         level=level,
         alpha=alpha,
-        notes=(*notes_of_arms(arms, samples), *notes_of_pairs(pairs, by_name, alpha)),
+        notes=(*ground.notes, *notes_of_arms(arms, measure), *notes_of_pairs(pairs, alpha)),
     )
 
 
@@ -84,15 +83,19 @@ def arm_results(
     replicates: int = 2000,
     seed: int = 0,
 ) -> tuple[ArmResult, ...]:
-    """Scores with intervals, in the order of the samples; see `rank` for the arguments."""
-    drawing = Drawing(level, replicates, seed)
-    return tuple(_result(sample, measure.score, drawing) for sample in samples)
+    """Scores with intervals on what all arms have, in their order; see `rank` for the arguments.
+
+    Raises:
+        ConfigError: no seed or no tissue that all arms have.
+    """
+    drawing, ground = Drawing(level, replicates, seed), common_ground(samples, measure)
+    return tuple(_result(sample, measure.score, drawing) for sample in ground.samples)
 
 
 def alike(order: Sequence[str], apart: set[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     """Largest sets of arms of which no pair was told apart, by their best arm.
 
-    Every arm is in one at least. Being alike is not transitive: an arm may be in several.
+    Every arm is in one at least. Being alike is not transitive: an arm may be in several. No arm, no set.
 
     Args:
         order: arms, the best first.
@@ -104,7 +107,19 @@ def alike(order: Sequence[str], apart: set[tuple[str, str]]) -> tuple[tuple[str,
         found = list(dict.fromkeys([*found, *joined]))
         found = [group for group in found if not any(set(group) < set(other) for other in found)]
     place = {arm: n for n, arm in enumerate(order)}
-    return tuple(sorted(found, key=lambda group: [place[arm] for arm in group]))
+    return tuple(sorted(filter(None, found), key=lambda group: [place[arm] for arm in group]))
+
+
+def _pairs(
+    order: Sequence[str], ground: CommonGround, measure: Measure, drawing: Drawing
+) -> Iterator[Comparison]:
+    """Every pair, the better arm first; of an arm without a score nothing is known."""
+    samples = {sample.arm: sample for sample in ground.samples}
+    for one, other in combinations(order, 2):
+        if without := [arm for arm in (one, other) if arm in ground.unscored]:
+            yield not_compared(one, other, f"{without[0]} has no score")
+        else:
+            yield compare(samples[one], samples[other], measure, drawing)
 
 
 def _baseline(names: Sequence[str], baseline: str | None) -> str:

@@ -1,17 +1,16 @@
-"""Two arms on the tissues and seeds that both have: difference, tests, effect."""
+"""Two arms on the tissues and seeds that all arms have: difference, tests, effect."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from math import isnan, nan
-from typing import NamedTuple
 
 import numpy as np
 
 from tissueseg.metrics.averages import mean_defined
 from tissueseg.reporting.permutations import Permuted, permute_runs, permute_units
-from tissueseg.reporting.ranking import Comparison
+from tissueseg.reporting.ranking import Comparison, Interval
 from tissueseg.reporting.samples import ArmSample, Measure, Parts
 from tissueseg.reporting.statistics import (
     Drawing,
@@ -27,62 +26,36 @@ from tissueseg.reporting.statistics import (
     sums_by,
 )
 
-
-class _Pair(NamedTuple):
-    """Two arms on what both have: parts (S, T, *k) of the same seeds and units."""
-
-    one: Parts
-    other: Parts
-    units: tuple[str, ...]
-    clusters: tuple[str, ...]
-    folds: tuple[str, ...] | None  # None: trainings of the two left out different tissues
-
-
-def _pair(one: ArmSample, other: ArmSample, score: Score) -> _Pair:
-    seeds = sorted(set(one.seeds) & set(other.seeds))
-    units = tuple(sorted(set(one.units) & set(other.units)))
-    ours, theirs = (_of(sample, seeds, units) for sample in (one, other))
-    parts = ours.parts, theirs.parts
-    scored = np.isfinite([scores(score, side.sum(1)) for side in parts]).all(0)
-    # A run copied without its patients names a tissue after itself: the other arm knows better.
-    known = zip(ours.clusters, theirs.clusters, units, strict=True)
-    clusters = tuple(min({a, b} - {unit}, default=unit) for a, b, unit in known)
-    folds = ours.folds if ours.folds == theirs.folds else None
-    return _Pair(parts[0][scored], parts[1][scored], units, clusters, folds)
-
-
-def _of(sample: ArmSample, seeds: Sequence[int], units: Sequence[str]) -> ArmSample:
-    rows = [sample.seeds.index(seed) for seed in seeds]
-    columns = [sample.units.index(unit) for unit in units]
-    return ArmSample(
-        sample.arm,
-        tuple(seeds),
-        tuple(units),
-        tuple(sample.clusters[n] for n in columns),
-        tuple(sample.folds[n] for n in columns),
-        sample.parts[np.ix_(rows, columns)],
-    )
+_TIE = 1e-10  # of the largest score: sums in another order are no difference
 
 
 def compare(one: ArmSample, other: ArmSample, measure: Measure, drawing: Drawing) -> Comparison:
     """One arm less the other; `p_holm` is `p` until a family corrects it.
 
     Each permutation takes the other noise as given. Where both count, the larger of their p was below
-    .05 in up to 25 % of simulated studies of equal arms; with the interval's own p in at most 7 %.
+    .05 in up to 25 % of simulated studies of equal arms; with the interval's own p in at most 7 %. Where
+    one of them cannot be made there is no p: one training of each arm says nothing of others.
+
+    Args:
+        one: on the common ground of all arms, as is `other`.
+        other: than which it may be better.
+        measure: what parts are of.
+        drawing: of replicates.
     """
-    score, pair = measure.score, _pair(one, other, measure.score)
-    sides = sums_by(pair.one, pair.clusters), sums_by(pair.other, pair.clusters)
+    score = measure.score
+    sides = [sums_by(sample.parts, sample.clusters) for sample in (one, other)]
     bears = says_something(sides[0], score) | says_something(sides[1], score)
     first, second = (side[:, bears] for side in sides)
     drawn = [resample(side, score, drawing) for side in (first, second)]
     units, runs = permute_units(first, second, score, drawing.seed), Permuted(nan, nan)
-    if pair.folds is not None:
-        of_fold = sums_by(pair.one, pair.folds), sums_by(pair.other, pair.folds)
-        runs = permute_runs(*of_fold, score, drawing.seed)
+    if one.folds == other.folds:
+        of_fold = [sums_by(sample.parts, sample.folds) for sample in (one, other)]
+        runs = permute_runs(of_fold[0], of_fold[1], score, drawing.seed)
     difference = interval(drawn[0] - drawn[1], drawing.level)
     p_both = p_of(difference)
     p = _largest(units.p, runs.p, p_both)
-    ahead = np.sign(_by_unit(pair.one, pair.other, score)) * (1 if measure.higher_is_better else -1)
+    by_unit = _by_unit(one.parts, other.parts, score)
+    ahead = np.sign(by_unit) * (1 if measure.higher_is_better else -1)
     return Comparison(
         arm=one.arm,
         other=other.arm,
@@ -97,16 +70,54 @@ def compare(one: ArmSample, other: ArmSample, measure: Measure, drawing: Drawing
         units=int(np.isfinite(ahead).sum()),
         seeds=len(first),
         p_both=p_both,
+        untested=_why(units, runs, one.folds == other.folds, measure) if isnan(p) else "",
     )
+
+
+def not_compared(one: str, other: str, why: str) -> Comparison:
+    """A pair of which nothing is known."""
+    return Comparison(
+        arm=one,
+        other=other,
+        difference=Interval(nan, nan, nan, nan, nan, "nothing"),
+        p_units=nan,
+        p_runs=nan,
+        p=nan,
+        p_holm=nan,
+        p_smallest=nan,
+        effect=nan,
+        wins=nan,
+        units=0,
+        seeds=0,
+        untested=why,
+    )
+
+
+def _why(units: Permuted, runs: Permuted, same_folds: bool, measure: Measure) -> str:
+    found, clusters = [], f"{measure.cluster}s"
+    if isnan(units.p):
+        found.append(
+            f"fewer than two {clusters} bear on the score, so nothing can be said of other {clusters}"
+        )
+    if isnan(runs.p):
+        found.append(
+            "there is one training of each arm, so nothing can be said of other trainings"
+            if same_folds
+            else "other folds held out their tissues, so nothing can be said of other trainings"
+        )
+    return ", and ".join(found) or "their difference has no interval"
 
 
 def _by_unit(first: Parts, second: Parts, score: Score) -> Values:
     """Differences of what every unit would score alone, mean over seeds: (S, T, *k) -> (T,)."""
-    return mean_defined(scores(score, first) - scores(score, second), 0)
+    own = scores(score, first), scores(score, second)
+    found, scale = mean_defined(own[0] - own[1], 0), np.nanmax(np.abs(own), initial=0)
+    return np.where(np.abs(found) <= _TIE * scale, 0.0, found)
 
 
 def _largest(*p: float) -> float:
-    return max((value for value in p if not isnan(value)), default=nan)
+    """NaN where one is: what could not be tested is not claimed."""
+    return nan if any(map(isnan, p)) else max(p)
 
 
 def from_the_other_side(pair: Comparison, baseline: str) -> Comparison:

@@ -7,6 +7,7 @@ pooled score is tested as such, not a mean over tissues in its place.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache, reduce
 from itertools import combinations
 from math import comb, nan
 from typing import NamedTuple
@@ -83,12 +84,13 @@ def permute_runs(first: Parts, second: Parts, score: Score, seed: int) -> Permut
     def differences() -> Iterator[Values]:
         yield _difference(score, first.sum(1)[None], second.sum(1)[None])
         for some in _in_turns(orders):
-            sums = np.sum([trainings[some[:, fold], fold] for fold in range(folds)], 0)
+            sums = reduce(np.add, (trainings[some[:, fold], fold] for fold in range(folds)))
             yield _difference(score, sums[:, :seeds], sums[:, seeds:])
 
     return _counted(differences(), 2 / count, count <= ARRANGEMENTS, _scale(score, first, second))
 
 
+@lru_cache(maxsize=1)  # the same for every pair of a study
 def _relabelled(seeds: int, folds: int, seed: int, exact: bool) -> NDArray[np.int64]:
     """Orders (N, F, 2 S) of a fold's trainings: the first S go to the first arm."""
     if not exact:

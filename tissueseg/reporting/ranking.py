@@ -27,30 +27,29 @@ class ArmResult:
     arm: str
     interval: Interval
     by_seed: tuple[float, ...]  # score of every whole cross-validation
-    seeds: tuple[int, ...]
-    units: int  # tissues (or folds) it was scored on
-    letters: str = ""  # arms that share one cannot be told apart
+    seeds: tuple[int, ...]  # that all arms have
+    units: int  # tissues (or folds) that bear on its score, of those that all arms have
+    letters: str = ""  # arms that share one cannot be told apart; none: it has no score
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm less another, on the tissues and seeds that both have."""
+    """One arm less another, on the tissues and seeds that all arms have."""
 
     arm: str
     other: str
     difference: Interval  # of scores: arm - other
     p_units: float  # sign-flip permutation over tissues (clusters); NaN: fewer than 2
     p_runs: float  # permutation of trainings between the arms, inside folds; NaN: one training each
-    p: float  # the largest of these and `p_both`: a claim must hold for other tissues and trainings
+    p: float  # the largest of these and `p_both`, for other tissues and trainings; NaN: one is missing
     p_holm: float  # of p, corrected within the family it stands in
     p_smallest: float  # no data of this size could give a smaller p
     effect: float  # standardised mean difference over tissues (Hedges' g of pairs); NaN: undefined
     wins: float  # share of tissues where `arm` is ahead, ties half
     units: int  # tissues compared
     seeds: int
-    p_both: float = (
-        nan  # of the difference's interval, which has tissues and trainings vary at once
-    )
+    p_both: float = nan  # of the difference's interval: tissues and trainings vary at once
+    untested: str = ""  # why `p` is NaN; such arms count as not told apart
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,9 @@ class Ranking:
     baseline: str
     against_baseline: tuple[Comparison, ...]  # Holm over these
     pairs: tuple[Comparison, ...]  # every pair, the better arm first; Holm over these
-    groups: tuple[tuple[str, ...], ...]  # largest sets of arms of which no pair can be told apart
+    groups: tuple[
+        tuple[str, ...], ...
+    ]  # largest sets of scored arms, no pair of which is told apart
     level: float  # of the intervals, .95
     alpha: float  # of the tests, .05
     notes: tuple[str, ...]  # what the reader must know: seeds missing, tissues left out …

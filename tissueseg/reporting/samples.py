@@ -27,6 +27,13 @@ class Measure:
     score: Score  # of sums of parts
     higher_is_better: bool = True
     unit: str = "tissue"  # what samples are made of; fold, where a run kept no score of each
+    is_mean: bool = False  # over units that have a score of their own; else sums are scored
+    has_patients: bool = False  # clusters are patients, of whom some have several tissues
+
+    @property
+    def cluster(self) -> str:
+        """What is resampled and exchanged whole."""
+        return "patient" if self.has_patients else self.unit
 
 
 @dataclass(frozen=True)

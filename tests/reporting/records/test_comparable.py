@@ -90,6 +90,22 @@ def test_decoders_that_were_not_trained_are_said(records):
     ]
 
 
+def test_features_that_were_not_the_same_are_said(records):
+    stored = {"features": "stored in /one/place/features.zarr", "embeddings": "e1" * 32}
+    assert check_comparable([*records[:3], said(records[3], **stored)]) == [
+        "Runs are of different sources of features: encoded online (3 runs), stored (1 run)."
+    ]
+    moved = stored | {"features": "stored in /other/place/features.zarr"}
+    alike = [said(r, **(stored if r.seed else moved)) for r in records]
+    assert check_comparable(alike) == []
+    other = [said(r, embeddings="f2" * 32) if r.arm == "b" else r for r in alike]
+    assert check_comparable(other) == [
+        "Arms had other stores of features of encoder virtues: a e1e1e1e1e1e1; b f2f2f2f2f2f2."
+    ]
+    of_another = [said(r, encoder=TRAINED | {"name": "tiny"}) if r.arm == "b" else r for r in other]
+    assert check_comparable(of_another) == []
+
+
 def test_parts_of_encoders_that_have_learnt_nothing_are_told(records):
     pair = {
         "name": "pair",

@@ -112,6 +112,61 @@ def test_a_class_that_is_nowhere_is_undefined_and_left_out(tmp_path):
     assert score("test/dice_tissue/stroma") == 1  # of the tissue that has it
 
 
+def without_class(tmp_path, false_pixels):
+    """Two tissues, the second without stroma, of which some pixels are called so all the same."""
+    counts = np.stack([made_confusion(1, (0.7, 0.2, 0.1, 0)), made_confusion(1, (0.8, 0.2, 0, 0))])
+    counts[1, 0, 0] -= false_pixels
+    counts[1, 0, 2] += false_pixels
+    counts[0, 0, 0] -= false_pixels
+    counts[0, 0, 3] += false_pixels  # b_cell is in no tissue
+    folder = tmp_path / f"r{false_pixels}"
+    write_run(folder, tissues={"test": ["a", "b"]}, confusions={"test": counts})
+    return with_arms(read_runs([folder])[0])
+
+
+@pytest.mark.parametrize("score", ["dice", "iou", "dice_tissue", "iou_tissue"])
+@pytest.mark.parametrize("of", ["macro", "macro_foreground"])
+def test_a_class_that_is_only_predicted_is_not_in_the_mean(tmp_path, score, of):
+    """One pixel would cost a quarter of the mean."""
+    found = []
+    for false_pixels in (0, 1):
+        records = without_class(tmp_path, false_pixels)
+        measure, arms, notes = measured(f"test/{score}/{of}", records)
+        found.append(measure.score(arms["baseline"].parts.sum(1))[0])
+        assert "mean over the classes that occur in the truth" in measure.averaging
+        assert bool(notes) == bool(false_pixels)
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
+    where = "in test tissues without it: stroma, b_cell" if "_" in score else "that no test tissue"
+    assert notes[0].startswith(f"1 run predicts a class {where}")
+
+
+def test_background_that_is_only_predicted_is_told_where_it_is_in_the_mean(tmp_path):
+    counts = made_confusion(1, (0, 0.7, 0.2, 0.1))
+    counts[1, 0] = 5
+    write_run(tmp_path / "r", tissues={"test": ["a"]}, confusions={"test": counts[None]})
+    records = with_arms(read_runs([tmp_path])[0])
+    assert "that no test tissue has: background." in measured("test/dice/macro", records)[2][0]
+    assert measured("test/dice/macro_foreground", records)[2] == []
+
+
+def test_a_class_that_is_only_predicted_has_a_score_of_its_own(tmp_path):
+    measure, found, notes = measured("test/dice/b_cell", without_class(tmp_path, 1))
+    assert measure.score(found["baseline"].parts.sum(1)) == [0]
+    assert notes == []
+
+
+def test_scores_of_cells_that_were_never_made_are_said_to_be_made_by_evaluate(records):
+    without = [replace(record, evaluations={}) for record in records]
+    for key in ("test/bpq_image", "test/pq_plus/tumor"):
+        with pytest.raises(
+            ConfigError, match=r"tissueseg.evaluate run=… side=test` \(or study.eval"
+        ):
+            find_measure(key, without)
+    with pytest.raises(ConfigError) as found:
+        find_measure("test/dice/tumour", without)
+    assert "evaluate" not in str(found.value)
+
+
 def test_a_tissue_without_a_score_of_cells_is_left_out(tmp_path):
     folder = write_run(
         tmp_path / "r",
@@ -181,13 +236,17 @@ def test_an_arm_without_a_whole_seed_is_left_out(records):
     assert notes == ["Arm a is left out: none of its seeds has test/bpq_image on every fold."]
 
 
-def test_arms_on_other_tissues_are_noted(records):
+def test_a_seed_that_is_left_out_may_have_been_scored_on_other_tissues(records):
+    lacking = [r for r in records if r not in only(records, "a", "2", 1)]
+    other = only(records, "a", "1", 1)[0]
+    changed = [renamed(r) if r is other else r for r in lacking]
+    assert measured("test/dice/macro", changed)[1]["a"].seeds == (0, 2)
+
+
+def test_an_arm_may_have_fewer_folds_than_others(records):
     fewer = [r for r in records if (r.arm, r.fold) != ("a", "2")]
     _, found, notes = measured("test/dice/tumor", fewer)
-    assert len(found["a"].units) == 3
-    assert notes == [
-        "Arms were scored on different tissues (b on 6, a on 3): pairs share what both have."
-    ]
+    assert (len(found["a"].units), len(found["b"].units), notes) == (3, 6, [])
 
 
 def in_two_folds(tmp_path):
@@ -218,15 +277,24 @@ def test_patients_are_clusters_if_every_run_knows_them(tmp_path):
     )  # fmt: skip
     without = {k: v for k, v in known[0].environment.items() if k != "patients"}
     partly = [replace(known[0], environment=without), *known[1:]]
-    found = measured("test/dice/tumor", partly)[1]["baseline"]
-    assert found.clusters == ("a", "b", "b", "c", "d", "e")
+    measure, found, notes = measured("test/dice/tumor", partly)
+    assert found["baseline"].clusters == ("a", "b", "b", "c", "d", "e")
+    assert (measure.cluster, find_measure("test/dice/tumor", known).cluster) == (
+        "tissue",
+        "patient",
+    )
+    assert notes[0].startswith("2 of 3 runs know the patients of tissues: every tissue counts as")
+
+
+def renamed(record):
+    """As if scored on other tissues."""
+    scores = record.metrics["test"]
+    tissues = {f"x_{name}": value for name, value in scores["tissues"].items()}
+    return replace(record, metrics={**record.metrics, "test": {**scores, "tissues": tissues}})
 
 
 def test_seeds_on_other_tissues_are_refused(records):
-    other = only(records, "a", "1", 1)[0]
-    scores = other.metrics["test"]
-    renamed = {f"x_{name}": value for name, value in scores["tissues"].items()}
-    changed = replace(other, metrics={**other.metrics, "test": {**scores, "tissues": renamed}})
+    changed = renamed(only(records, "a", "1", 1)[0])
     with pytest.raises(
         ConfigError, match="arm a was scored on other test tissues in a/fold_1-seed_0"
     ):

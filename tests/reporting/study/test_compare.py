@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from study_made import CLASSES, write_study
+from study_made import CLASSES, made_confusion, write_run, write_study
 
-from tissueseg.errors import ConfigError
-from tissueseg.reporting.records.run_record import read_runs
+from tissueseg.errors import ConfigError, RunFolderError
+from tissueseg.reporting.records.run_record import Unfinished, read_runs
 from tissueseg.reporting.study.compare import METRIC, Wanted, compare
 from tissueseg.reporting.study.report import StudyReport
 
@@ -48,6 +50,69 @@ def test_arms_can_be_chosen(study: Path) -> None:
     assert {a.arm for a in found.ranking.arms} == {"same", "better"}
     with pytest.raises(ConfigError, match=r"arms=x: no run is of it; choose from baseline"):
         report(study, arms=["x"])
+
+    with pytest.raises(ConfigError, match=r"arms=\[\]: wanted one arm at least of baseline"):
+        report(study, arms=[])
+
+
+def test_the_level_of_the_tests_is_that_which_was_wanted(study: Path) -> None:
+    strict = report(study, alpha=1e-6).ranking
+    assert strict.alpha == 1e-6
+    assert len(strict.groups) == 1
+
+
+def test_choices_other_than_the_studys_are_said(study: Path, tmp_path: Path) -> None:
+    assert report(study).notes == ()
+    assert report(study, arms=["same", "better"], baseline="same").notes == (
+        "2 of 3 arms are shown: better, same.",
+        "Baseline same, not the study's baseline.",
+    )
+    config = {"protocol": {"name": "demo", "metric": "test/iou/macro"}}
+    write_study(tmp_path, {"a": 0.0, "b": 0.1}, config=config)
+    assert report(tmp_path, metric="test/dice/macro").notes == (
+        "Ranked by test/dice/macro, not by the protocol's test/iou/macro.",
+    )
+
+
+def test_runs_of_which_none_has_finished_are_named(tmp_path: Path) -> None:
+    unfinished = [Unfinished(f"study/arm/{n}", "failed: CUDA out of memory") for n in range(5)]
+    with pytest.raises(RunFolderError) as found:
+        compare([], unfinished, Wanted(), "report")
+    assert "none has finished" in str(found.value)
+    assert "study/arm/0: failed: CUDA out of memory; " in str(found.value)
+    assert "; 2 more)" in str(found.value)
+
+
+def test_classes_and_ranking_leave_out_the_same_tissues(study: Path) -> None:
+    records, _ = read_runs([study])
+    fewer = [r for r in records if (r.arm, r.fold) != ("better", "2")]
+    found = compare(fewer, [], Wanted(), "report")
+    assert {result.units for result in found.ranking.arms} == {4}
+    assert {r.units for results in found.by_class.values() for r in results} == {4}
+    (note,) = (n for n in found.ranking.notes if "fold 2" in n)
+    assert note.endswith("arms=[baseline,same] leaves it out.")
+
+
+def test_classes_have_no_arm_that_is_not_ranked(study: Path) -> None:
+    records, _ = read_runs([study])
+    without = [replace(r, evaluations={}) if r.arm == "same" else r for r in records]
+    found = compare(without, [], Wanted(metric="test/bpq_image"), "report")
+    assert {a.arm for a in found.ranking.arms} == {"baseline", "better"}
+    assert {r.arm for results in found.by_class.values() for r in results} == {"baseline", "better"}
+    assert any("Arm same is left out" in note for note in found.notes)
+
+
+def test_a_class_that_arms_have_on_other_tissues_costs_its_row_alone(tmp_path: Path) -> None:
+    """No tissue has a b_cell; each arm sees some in a tissue of its own."""
+    for n, arm in enumerate("ab"):
+        counts = np.stack([made_confusion(1, (0.7, 0.2, 0.1, 0)) for _ in range(2)])
+        counts[n, 0, 3] += 9
+        write_run(
+            tmp_path / arm, arm=arm, tissues={"test": ["t0", "t1"]}, confusions={"test": counts}
+        )
+    found = report(tmp_path, metric="test/dice_tissue/macro_foreground")
+    assert list(found.by_class) == ["background", "tumor", "stroma"]
+    assert any(note.startswith("Class b_cell is not shown: arms a, b have") for note in found.notes)
 
 
 def test_every_class_has_every_arm_in_the_rankings_order(study: Path) -> None:

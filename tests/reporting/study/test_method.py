@@ -48,6 +48,23 @@ def test_scores_without_bounds_are_not_said_to_be_cut(tmp_path):
     assert "lower is better" in told[0]
 
 
+def test_what_is_corrected_and_what_is_not_covered_is_said(tmp_path):
+    told = " ".join(method(report(tmp_path)))
+    assert "Intervals of differences are not corrected for the number of comparisons." in told
+    assert "for these folds' training sets" in told
+    assert "where one of these cannot be made there is no p." in told
+
+
+def test_patients_are_exchanged_and_tissues_won(tmp_path):
+    made = report(tmp_path)
+    measure = replace(made.ranking.measure, has_patients=True)
+    told = " ".join(method(replace(made, ranking=replace(made.ranking, measure=measure))))
+    assert "exchanges the two arms within patients" in told
+    assert "mean difference over patients" in told
+    assert "share of tissues where the arm is ahead" in told
+    assert "They cover the noise of patients and seeds." in told
+
+
 def test_cautions_are_said_once(tmp_path):
     made = report(tmp_path)
     again = replace(made, notes=["seed 7 lacks a fold", "two commits"])

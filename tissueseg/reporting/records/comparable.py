@@ -29,6 +29,7 @@ def check_comparable(records: Sequence[RunRecord]) -> list[str]:
         *_changed_code(records),
         *_packages(records),
         *_stores(records),
+        *_features(records),
         *_of_arms(records),
         *_different(records, "machines, so their costs differ for that too", _machine),
     ]
@@ -91,6 +92,29 @@ def _stores(records: Sequence[RunRecord]) -> list[str]:
     return _different(
         records, "stores", lambda r: PurePath(str(r.environment.get("store")).rstrip("/")).name
     )
+
+
+def _features(records: Sequence[RunRecord]) -> list[str]:
+    """Where features came from: stored ones were never augmented, and another store has others."""
+    notes = _different(records, "sources of features", _source)
+    stores: dict[str, dict[str, set[str]]] = {}
+    for record in records:
+        if found := record.environment.get("embeddings"):
+            encoder = str((record.environment.get("encoder") or {}).get("name"))
+            of_arms = stores.setdefault(encoder, {})
+            of_arms.setdefault(record.arm, set()).add(str(found)[:12])
+    for encoder, arms in stores.items():
+        if len(set(map(frozenset, arms.values()))) > 1:
+            said = "; ".join(f"{arm} {', '.join(sorted(found))}" for arm, found in arms.items())
+            notes.append(f"Arms had other stores of features of encoder {encoder}: {said}.")
+    return notes
+
+
+def _source(record: RunRecord) -> str | None:
+    """Paths are left out: a copied store is the same."""
+    told = record.environment.get("features")
+    is_stored = record.environment.get("embeddings") or str(told).startswith("stored")
+    return "stored" if is_stored else told
 
 
 def _of_arms(records: Sequence[RunRecord]) -> list[str]:

@@ -99,12 +99,38 @@ def parts_of(record: RunRecord, key: Key) -> Parts | None:
 
 
 def score_of(key: Key) -> Callable[[Parts], NDArray[np.float64]]:
-    """A score of the pixels that `parts_of` counts, (..., 3, n) or (..., 3) -> (...)."""
+    """A score of the pixels that `parts_of` counts, (..., 3, n) or (..., 3) -> (...).
+
+    Means over classes are over those that occur in the truth that is scored, which is the same for all
+    arms. Were a class counted that is only predicted, one pixel of it would add a score of 0, and so
+    cost a fifth of a mean over five classes; its pixels cost the classes that they were taken from.
+    """
     of_pixels = _SCORES[_BY_TISSUE.get(key.name, key.name)]
     if key.of not in MACROS:
         return lambda parts: of_pixels(Marginals(*np.moveaxis(parts, -1, 0)))
     foreground = key.of == "macro_foreground"
-    return lambda parts: macros(of_pixels(Marginals(*np.moveaxis(parts, -2, 0))), foreground)
+
+    def score(parts: Parts) -> NDArray[np.float64]:
+        pixels = Marginals(*np.moveaxis(parts, -2, 0))
+        return macros(np.where(pixels.truth > 0, of_pixels(pixels), np.nan), foreground)
+
+    return score
+
+
+def only_predicted(record: RunRecord, key: Key) -> list[str]:
+    """Classes that a run predicts where none is in truth: `train` scores them 0, `score_of` does not.
+
+    Args:
+        record: with the side's confusion.
+        key: of a mean over classes.
+    """
+    pixels = marginals(record.confusion[key.side])
+    truth, predicted = pixels.truth, pixels.predicted
+    if key.is_pooled:
+        truth, predicted = truth.sum(0, keepdims=True), predicted.sum(0, keepdims=True)
+    found = ((truth == 0) & (predicted > 0)).any(0)
+    found[0] &= key.of == "macro"
+    return [name for name, is_one in zip(record.classes, found, strict=True) if is_one]
 
 
 def mean_of_values(parts: Parts) -> NDArray[np.float64]:

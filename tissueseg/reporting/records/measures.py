@@ -22,6 +22,7 @@ from tissueseg.reporting.records.measured_parts import (
     key_of,
     keys_of,
     mean_of_values,
+    only_predicted,
     parts_of,
     score_of,
 )
@@ -29,9 +30,10 @@ from tissueseg.reporting.records.run_record import RunRecord
 from tissueseg.reporting.samples import ArmSample, Measure, Parts
 
 _CLASSES = {
-    "macro": "mean over the classes that occur, background included",
-    "macro_foreground": "mean over the classes that occur, background left out",
+    "macro": "mean over the classes that occur in the truth, background included",
+    "macro_foreground": "mean over the classes that occur in the truth, background left out",
 }
+_OF_CELLS = ("bpq", "mpq", "pq_", "dq_", "sq_", "aji", "detection_", "classification_", "hv_mse")
 _HELD_OUT = {
     "test": ", each scored by the fold that held it out",
     "val": ", each scored by the fold that chose its epoch on it",
@@ -67,6 +69,7 @@ def find_measure(key: str, records: Sequence[RunRecord]) -> Measure:
         raise ConfigError(
             f"metric={key}: no run has it. Choose another, such as {', '.join(near)}; sides: "
             f"{', '.join(dict.fromkeys(name.partition('/')[0] for name in known))}."
+            + _of_cells_not_scored(parsed, records)
         )
     return Measure(
         key=key,
@@ -74,6 +77,8 @@ def find_measure(key: str, records: Sequence[RunRecord]) -> Measure:
         score=score_of(parsed) if parsed.is_pooled else mean_of_values,
         higher_is_better=parsed.higher_is_better,
         unit="fold" if parsed.is_of_run else "tissue",
+        is_mean=not parsed.is_pooled,
+        has_patients=not parsed.is_of_run and _know_patients(records) == len(records) > 0,
     )
 
 
@@ -90,17 +95,21 @@ def samples(measure: Measure, records: Sequence[RunRecord]) -> tuple[list[ArmSam
     Raises:
         ConfigError: arms have means over different classes, or seeds were scored on other tissues.
     """
-    key = key_of(measure.key)
+    key, found, notes = key_of(measure.key), [], []
     if key.of in MACROS:
         _check_classes(measure, records)
-    has_patients = all(record.environment.get("patients") for record in records)
-    found, notes = [], []
+        notes += _differs_from_tables(key, records)
+    if 0 < (known := _know_patients(records)) < len(records):
+        notes.append(
+            f"{known} of {len(records)} runs know the patients of tissues: every tissue counts as a "
+            "patient of its own. Report runs that know them, or tests and intervals promise too much."
+        )
     for arm, runs in by_arm(records).items():
         seeds, said = _whole_seeds(arm, runs, key)
         notes += said
         if seeds:
-            found.append(_sample(arm, runs, seeds, key, has_patients))
-    return found, [*notes, *_units_differ(found, measure)]
+            found.append(_sample(arm, runs, seeds, key, measure.has_patients))
+    return found, notes
 
 
 def _averaging(key: Key) -> str:
@@ -204,11 +213,32 @@ def _tissue_units(arm: str, runs: Sequence[RunRecord], key: Key, seeds: set[int]
     return sorted(units, key=lambda unit: (unit.name, _by_number(unit.fold)))
 
 
-def _units_differ(found: Sequence[ArmSample], measure: Measure) -> list[str]:
-    if len({sample.units for sample in found}) < 2:
+def _know_patients(records: Sequence[RunRecord]) -> int:
+    """Runs that know whose tissues are whose; none where every tissue is its own patient."""
+    known = [found for record in records if (found := record.environment.get("patients"))]
+    return len(known) if any(any(found.values()) for found in known) else 0
+
+
+def _differs_from_tables(key: Key, records: Sequence[RunRecord]) -> list[str]:
+    """Where a run's own tables have another mean over classes."""
+    alone = [names for r in records if key.side in r.sides and (names := only_predicted(r, key))]
+    if not alone:
         return []
-    said = ", ".join(f"{sample.arm} on {len(sample.units)}" for sample in found)
-    return [f"Arms were scored on different {measure.unit}s ({said}): pairs share what both have."]
+    classes = ", ".join(dict.fromkeys(name for names in alone for name in names))
+    runs = "1 run predicts" if len(alone) == 1 else f"{len(alone)} runs predict"
+    where = (
+        f"that no {key.side} tissue has" if key.is_pooled else f"in {key.side} tissues without it"
+    )
+    said = f"{runs} a class {where}: {classes}. Tables of such a run count it as 0"
+    return [f"{said}, this mean leaves it out."]
+
+
+def _of_cells_not_scored(key: Key, records: Sequence[RunRecord]) -> str:
+    is_of_cells = key.is_of_cells or key.name.startswith(_OF_CELLS)
+    if not is_of_cells or any(record.evaluations.get(key.side) for record in records):
+        return ""
+    command = f"`python -m tissueseg.evaluate run=… side={key.side}` (or study.evaluate={key.side})"
+    return f" Cells are scored by {command}."
 
 
 def _by_number(fold: str) -> tuple[int, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tissueseg.errors import ConfigError
+from tissueseg.errors import ConfigError, RunFolderError
 from tissueseg.reporting.comparisons import arm_results, rank
 from tissueseg.reporting.ranking import ArmResult, Ranking
 from tissueseg.reporting.records.arms import by_arm, with_arms
@@ -47,8 +47,12 @@ def compare(
 
     Raises:
         ConfigError: a metric, baseline or arm that no run has, or runs that cannot be compared.
+        RunFolderError: no run has finished.
     """
-    runs = _chosen(with_arms(records), wanted.arms)
+    if not records:
+        raise _none_finished(unfinished)
+    every = with_arms(records)
+    runs = _chosen(every, wanted.arms)
     cautions = check_comparable(runs)
     measure = find_measure(wanted.metric or _said(runs, "protocol.metric") or METRIC, runs)
     found, notes = samples(measure, runs)
@@ -59,16 +63,17 @@ def compare(
     }
     baseline = wanted.baseline or _baseline(runs, [sample.arm for sample in found])
     ranking = rank(found, measure, baseline, alpha=wanted.alpha, **how)
+    by_class, left_out = _by_class(ranking, runs, how)
     return StudyReport(
         title=wanted.title or _title(runs),
         question=_said(runs, "study.question") or "",
         conclusion=conclude(ranking),
         ranking=ranking,
-        by_class=_by_class(ranking, runs, how),
+        by_class=by_class,
         colors=_colors(runs),
         runs=runs,
         unfinished=unfinished,
-        notes=(*cautions, *_chosen_on(measure.key), *notes),
+        notes=(*_choices(ranking, runs, every), *cautions, *notes, *left_out),
         command=command,
     )
 
@@ -77,16 +82,25 @@ def _chosen(runs: Sequence[RunRecord], arms: Sequence[str] | None) -> list[RunRe
     if arms is None:
         return list(runs)
     there = by_arm(runs)
+    if not arms:
+        raise ConfigError(
+            f"arms=[]: wanted one arm at least of {', '.join(there)}, or null for all."
+        )
     if unknown := [arm for arm in arms if arm not in there]:
         raise ConfigError(f"arms={unknown[0]}: no run is of it; choose from {', '.join(there)}.")
     return [run for run in runs if run.arm in arms]
 
 
 def _baseline(runs: Sequence[RunRecord], ranked: Sequence[str]) -> str | None:
-    """The study's, else its first arm, as far as it was run."""
-    said = _said(runs, "study.baseline") or next(iter(_said(runs, "study.arms") or ()), None)
+    """The study's, as far as it was run."""
+    said = _of_study(runs)
     named = [arm for arm in ranked if arm == said or arm.endswith(f"/{said}")]
     return named[0] if named else None
+
+
+def _of_study(runs: Sequence[RunRecord]) -> str | None:
+    """The baseline that the study names, else its first arm."""
+    return _said(runs, "study.baseline") or next(iter(_said(runs, "study.arms") or ()), None)
 
 
 def _said(runs: Sequence[RunRecord], key: str) -> Any:
@@ -108,29 +122,58 @@ def _title(runs: Sequence[RunRecord]) -> str:
     return " and ".join(studies) + (f", protocol {protocol}" if protocol else "")
 
 
-def _chosen_on(key: str) -> list[str]:
-    if not key.startswith("val/"):
-        return []
-    return ["val chose the epoch of every run, so its scores flatter: report on test."]
+def _choices(
+    ranking: Ranking, runs: Sequence[RunRecord], every: Sequence[RunRecord]
+) -> Iterator[str]:
+    """What was chosen otherwise than the study says, or among its results."""
+    key, protocols = ranking.measure.key, _said(runs, "protocol.metric")
+    if protocols and key != protocols:
+        yield f"Ranked by {key}, not by the protocol's {protocols}."
+    shown, there = by_arm(runs), by_arm(every)
+    if len(shown) < len(there):
+        yield f"{len(shown)} of {len(there)} arms are shown: {', '.join(shown)}."
+    baseline, said = ranking.baseline, _of_study(runs)
+    if said and baseline != said and not baseline.endswith(f"/{said}"):
+        yield f"Baseline {baseline}, not the study's {said}."
+    if key.startswith("val/"):
+        yield "val chose the epoch of every run, so its scores flatter: report on test."
+
+
+def _none_finished(unfinished: Sequence[Unfinished]) -> RunFolderError:
+    some = "; ".join(f"{run.place}: {run.why}" for run in unfinished[:3])
+    more = f"; {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+    return RunFolderError(
+        f"runs: none has finished, wanted one at least ({some or 'none was found'}{more}): finish them "
+        "by the command that began them, or name other folders."
+    )
 
 
 def _by_class(
     ranking: Ranking, runs: Sequence[RunRecord], how: Mapping[str, Any]
-) -> dict[str, tuple[ArmResult, ...]]:
-    """Pooled Dice of every class on the side that is reported; the others' measures have none."""
+) -> tuple[dict[str, tuple[ArmResult, ...]], list[str]]:
+    """Pooled Dice of every class on the side that is reported; the others' measures have none.
+
+    Returns:
+        Class -> arms in the ranking's order; what was left out.
+    """
     side, _, name = ranking.measure.key.partition("/")
     score = name.partition("/")[0]
     family = score if score in ("dice", "iou", "dice_tissue", "iou_tissue") else "dice"
     order = {result.arm: place for place, result in enumerate(ranking.arms)}
-    found = {}
+    found, left_out = {}, []
     for label in _classes(runs):
         try:
             measure = find_measure(f"{side}/{family}/{label}", runs)
         except ConfigError:  # arms of other heads have other classes
             continue
-        results = arm_results(samples(measure, runs)[0], measure, **how)
-        found[label] = tuple(sorted(results, key=lambda r: order.get(r.arm, len(order))))
-    return found
+        ranked = [sample for sample in samples(measure, runs)[0] if sample.arm in order]
+        try:
+            results = arm_results(ranked, measure, **how)
+        except ConfigError as error:  # one class should not cost the report
+            left_out.append(f"Class {label} is not shown: {error}")
+            continue
+        found[label] = tuple(sorted(results, key=lambda result: order[result.arm]))
+    return found, left_out
 
 
 def _classes(runs: Sequence[RunRecord]) -> list[str]:
