@@ -76,8 +76,9 @@ def comparison_rows(report: StudyReport, pairs: Sequence[Comparison]) -> Rows:
         ]
         for c in pairs
     ]
-    units = f"{report.ranking.measure.unit}s"
-    header = ("arm", "less", "difference", "interval", f"p of {units}", "p of runs", "p of both")
+    measure = report.ranking.measure
+    units, p_units = f"{measure.unit}s", f"p of {measure.cluster}s"
+    header = ("arm", "less", "difference", "interval", p_units, "p of runs", "p of both")
     more = ("p (Holm)", "smallest p", "effect g", "wins", units, "seeds")
     return Rows((*header, *more), rows, range(2, 13))
 
@@ -88,7 +89,8 @@ def matrix_rows(report: StudyReport) -> Rows:
     for c in report.ranking.pairs:
         for key, way in (((c.arm, c.other), 1), ((c.other, c.arm), -1)):
             told = number(way * c.difference.estimate, signed=True)
-            found[key] = f"{told} (p {_equals(p_value(c.p_holm))})"
+            p = f"p {_equals(p_value(c.p_holm))}" if math.isfinite(c.p_holm) else "not tested"
+            found[key] = f"{told} ({p})"
     arms = [result.arm for result in report.ranking.arms]
     rows = [[a, *("" if a == b else found.get((a, b), DASH) for b in arms)] for a in arms]
     return Rows(("arm less", *arms), rows, range(1, len(arms) + 1))

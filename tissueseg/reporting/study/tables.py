@@ -120,6 +120,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "p": found.p,
         "p_holm": found.p_holm,
         "p_smallest": found.p_smallest,
+        "untested": found.untested,
         "effect": found.effect,
         "wins": found.wins,
         "units": found.units,
