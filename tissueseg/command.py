@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,14 +20,9 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tissueseg.command_line import completed
 from tissueseg.config import CONFIG_DIR
 from tissueseg.errors import ConfigError, TissuesegError, in_one_line
-
-SHORT = {
-    "predict": {"store": "store.path", "image": "image.file"},
-    "evaluate": {"store": "store.path"},
-}
-"""Command -> words that are short for an option."""
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -48,8 +42,6 @@ _LAUNCHERS = (
 """What joblib and submitit say when a process or job of theirs is gone."""
 
 _REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*=|~[A-Za-z_]")
-_STUDY_PROTOCOL = re.compile(r"^study_protocol: *(\w+)", re.MULTILINE)
 _TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.", "albumentations.")
 
 _MOST_JOBS = 8
@@ -76,7 +68,7 @@ def run_command(
         job: what it does.
         in_sweep: what it does of each job of a sweep; None: the same.
     """
-    _take_setting(name)
+    sys.argv = completed(name, sys.argv)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
     refused: list[Exception] = []
 
@@ -248,46 +240,6 @@ def one_line(error: BaseException) -> str:
     ends = (i for i, line in enumerate(lines) if line.startswith("Config search path"))
     options = lines[starts[0] + 1 : next(ends, None)]
     return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"
-
-
-def _spell_out(name: str, word: str) -> str:
-    """`store=PATH` in full, where a command knows such short forms."""
-    key, mark, value = word.partition("=")
-    full = SHORT.get(name, {}).get(key)
-    plain_value = bool(mark) and value not in ("", "null") and not value.startswith("{")
-    return f"{full}={value}" if full and plain_value else word
-
-
-def _take_setting(name: str) -> None:
-    """Let `$TISSUESEG_SETTING` stand for `setting=…` where the command line names none.
-
-    Not by interpolation in the defaults list: Hydra refuses settings that override groups there. Its
-    parser takes overrides on one side of a flag only, so they are gathered behind the flags.
-    """
-    program, *arguments = sys.argv
-    overrides = [_spell_out(name, a) for a in arguments if _OVERRIDE.match(a)]
-    flags = [a for a in arguments if not _OVERRIDE.match(a)]
-    setting = os.environ.get("TISSUESEG_SETTING")
-    if setting and not _said("setting", overrides) and "- setting:" in _text(f"{name}.yaml"):
-        overrides.insert(0, f"setting={setting}")
-    knows = "- protocol:" in _text(f"{name}.yaml") or "- train\n" in _text(f"{name}.yaml")
-    if knows and _said("+study", overrides) and not _said("protocol", overrides):
-        setting = _said("setting", overrides) or "demo"
-        chosen = _STUDY_PROTOCOL.search(_text(f"setting/{setting}.yaml"))
-        overrides += [f"protocol={chosen[1]}"] if chosen else []
-    sys.argv = [program, *flags, *overrides]
-
-
-def _said(key: str, overrides: Sequence[str]) -> str | None:
-    """What the command line gives for a key; None: nothing."""
-    given = (o.partition("=") for o in overrides)
-    return next((value for name, _, value in given if name == key), None)
-
-
-def _text(name: str) -> str:
-    """A file of the configuration tree; empty where there is none, which Hydra then says."""
-    path = CONFIG_DIR / name
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _closest(line: str, options: list[str]) -> str:

@@ -14,36 +14,31 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from tissueseg.command import INTERRUPTED, USER_ERROR, one_line, task_words
-from tissueseg.errors import JobFailedError, TissuesegError, in_one_line
+from tissueseg.command import INTERRUPTED, one_line, task_words
+from tissueseg.errors import JobFailedError, TissuesegError
 from tissueseg.reporting import runs
 from tissueseg.store.claims import Claims
-from tissueseg.store.processes import began, host
+from tissueseg.store.processes import host
 from tissueseg.store.processes import runs as is_alive
 from tissueseg.study import (
     JOBS,
     StudyRun,
-    arm_words,
     is_study,
     read_record,
     recipe,
     study_run,
     write_record,
 )
-from tissueseg.study_checks import check_different, check_kept, check_shared, check_study
+from tissueseg.study_checks import check_kept
 
-_SWEEP = "TISSUESEG_SWEEP"
+SWEEP = "TISSUESEG_SWEEP"
 """Environment variable: the process that the sweep ends with."""
 
 
@@ -73,7 +68,7 @@ def start_apart(config: DictConfig) -> None:
 
 def end_with_sweep() -> None:
     """Let this process end when the sweep that started it is gone: killed, it cannot tell anyone."""
-    said = os.environ.pop(_SWEEP, "").split(" ", 2)
+    said = os.environ.pop(SWEEP, "").split(" ", 2)
     if len(said) < 3 or said[2] != host() or "SUBMITIT_EXECUTOR" in os.environ:
         return
 
@@ -84,67 +79,6 @@ def end_with_sweep() -> None:
         os._exit(INTERRUPTED)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-class Plan(Callback):
-    """Checks a study before its first run, and says at the end what became of all."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse what could not run, in the process that starts the sweep."""
-        # Jobs of a cluster's queue live on when the process that put them there is gone.
-        if "submitit" not in config.hydra.launcher._target_:
-            os.environ[_SWEEP] = f"{os.getpid()} {began(os.getpid()) or 0} {host()}"
-        try:
-            check_study(config)
-            arms = _check_arms(config)
-            Path(config.study.out).mkdir(parents=True, exist_ok=True)
-        except (TissuesegError, HydraException, OmegaConfBaseException) as error:
-            _refuse(one_line(error))
-        except OSError as error:
-            _refuse(f"study.out={config.study.out}: {in_one_line(error)}. Choose another folder.")
-        print(f"study {config.study.name}, protocol {config.protocol.name}: {', '.join(arms)}")
-        print(f"folder: {config.study.out}", flush=True)
-        self._began = time.time()
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Count runs, name those that failed, and exit 2 if there are any."""
-        paths = sorted((Path(config.study.out) / JOBS).glob("*.json"))
-        records = [r for r in map(read_record, paths) if r.get("ended", 0) >= self._began]
-        failed = [r for r in records if "refused" in r or r.get("state") == "failed"]
-        states = [record.get("state") for record in records if record not in failed]
-        print(
-            f"{_runs(states.count('finished'))} finished, {states.count('kept')} kept from before"
-        )
-        print(f"  python -m tissueseg.report runs={config.study.out}", flush=True)
-        if failed:
-            told = [
-                f"{r['arm']}.{r['label']} ({r.get('refused') or r['line']})" for r in failed[:3]
-            ]
-            _refuse(
-                f"{_runs(len(failed))} failed: {'; '.join(told)}{' …' if failed[3:] else ''}. Mend the "
-                "cause, and start the study again: the others are kept."
-            )
-
-
-def _check_arms(config: DictConfig) -> list[str]:
-    """Compose every arm once with the words all runs have, and check it; the arms that will run."""
-    from tissueseg import preflight  # imports torch: not for the processes that only start runs
-
-    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    swept = [o for o in parsed if o.is_sweep_override()]
-    shared = [o.input_line for o in parsed if o not in swept and o.input_line]
-    check_shared(config, shared, [o.get_key_element() for o in swept])
-    arms = list(config.study.arms)
-    for override in (o for o in parsed if o.get_key_element() == "study.arm"):
-        named = override.sweep_string_iterator() if override in swept else None
-        arms = list(named) if named else [override.get_value_element_as_str()]
-    words = {arm: [*arm_words(config, arm), *shared] for arm in arms}
-    check_different({arm: recipe(of_arm) for arm, of_arm in words.items()})
-    for of_arm in words.values():
-        composed = compose("train", of_arm)
-        preflight.check(composed)
-        preflight.check_training(composed)
-    return arms
 
 
 def _start_run(config: DictConfig) -> None:
@@ -268,12 +202,3 @@ def _environment() -> Mapping[str, str]:
 
 def _tell(run: StudyRun, what: str) -> None:
     print(f"{run.arm} {run.label.replace('-', ' ').replace('_', ' ')}: {what}", flush=True)
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
-
-
-def _refuse(line: str) -> NoReturn:
-    sys.stderr.write(f"error: {line}\n")
-    sys.exit(USER_ERROR)
