@@ -90,7 +90,7 @@ def run_command(
             raise refused[0]
     except (TissuesegError, HydraException, OmegaConfBaseException) as error:
         _print_notes(error)
-        _say(f"error: {one_line(error)}")
+        _say(f"error: {one_line(error)}{_extra(error)}")
         sys.exit(USER_ERROR)
     except ValueError as error:
         mend = next((m for said, m in _HYDRA_SAYS.items() if str(error).startswith(said)), None)
@@ -111,6 +111,12 @@ def run_command(
         _print_notes(error)
         _say("interrupted")
         sys.exit(INTERRUPTED)
+
+
+def _extra(error: BaseException) -> str:
+    """What to install, where Hydra does not know a launcher of a package that is optional."""
+    missing = "Could not load 'hydra/launcher/submitit" in str(error)
+    return " Install it: pip install 'tissueseg[cluster]'." if missing else ""
 
 
 def _print_notes(error: BaseException) -> None:
