@@ -43,7 +43,6 @@ def evaluate(config: DictConfig) -> None:
     from tissueseg.prediction import check_options
     from tissueseg.reporting import runs
     from tissueseg.reporting.scores import side_scores
-    from tissueseg.reporting.tables import cell_table, class_table
 
     folder, console = run_folder(config), Console()
     check_command(config)
@@ -85,12 +84,18 @@ def evaluate(config: DictConfig) -> None:
         scores["cells"] = score_cells(
             config, predictor, split.val, groups, out / runs.PANELS, console
         )
-    about, sides = checkpoint.about(trained.name), {title: scores}
+    about = checkpoint.about(trained.name)
     _write(out, title, about, counts, scores)
-    console.print(class_table(about, sides))
-    if predictor is not None:
-        console.print(cell_table(scores["cells"]))
+    _print(console, title, about, scores)
     console.print(f"  {out}", highlight=False, soft_wrap=True)
+
+
+def _print(console: Console, title: str, about: dict[str, Any], scores: dict[str, Any]) -> None:
+    from tissueseg.reporting.tables import cell_table, class_table
+
+    console.print(class_table(about, {title: scores}))
+    if "cells" in scores:
+        console.print(cell_table(scores["cells"]))
 
 
 def _write(

@@ -21,7 +21,6 @@ from tissueseg.reporting.records.run_files import read
 from tissueseg.reporting.records.run_search import Place, find_runs, missing
 
 HISTORY = "history.npz"
-FAILURE = "failure.json"
 EVALUATION = "evaluation"
 
 
@@ -91,7 +90,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[RunRecord], list[Unfinished
         elif (folder / runs.METRICS).is_file():
             records.append(read_run(folder, place))
         else:
-            unfinished.append(Unfinished(place, _why(folder, said)))
+            unfinished.append(Unfinished(place, _why(said)))
     unfinished += [said for said in noted.values() if said is not None]
     if not records and not unfinished:
         named = ", ".join(map(str, folders)) or "nothing"
@@ -155,9 +154,7 @@ def _noted(jobs: Sequence[Place]) -> dict[Path, Unfinished | None]:
     return noted
 
 
-def _why(folder: Path, noted: Unfinished | None) -> str:
-    if (folder / FAILURE).is_file():
-        return f"failed: {read(folder / FAILURE, run_files.json_of).get('line')}"
+def _why(noted: Unfinished | None) -> str:
     if noted is not None and noted.why.startswith("failed"):
         return noted.why
     return f"no {runs.METRICS}"
