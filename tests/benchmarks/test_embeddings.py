@@ -193,6 +193,7 @@ def test_whole_batches_with_and_without_features(copies: Copies, tmp_path: Path)
         )
 
     jobs = {"tiles alone": whole(None), "tiles and features": whole(stored_features(copies))}
+    assert [job() for job in jobs.values()] == [BATCH * 4] * 2
     times = take_turns(jobs, ROUNDS)
     title = f"whole batches of {BATCH} from {len(copies.tissues)} tissues"
     show(title, times, 4, "batches/s", "tiles alone")
