@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from omegaconf import DictConfig
 from rich.console import Console
 
 from tissueseg.cells.workers import worker_pool
 from tissueseg.drawing import save_sheet
 from tissueseg.modules.cell_scoring import CellScoring, FoundCells, Judged
+from tissueseg.modules.group import ALONE, Group
 from tissueseg.modules.panels import ShownCells, draw_instances
 from tissueseg.prediction import PredictedTissue, Predictor
 from tissueseg.reporting.overview_pictures import CellView, crop
 from tissueseg.reporting.pixel_progress import PixelProgress
 from tissueseg.store import layout
 from tissueseg.store.planes import Window
+
+_LONGEST = timedelta(days=7)
 
 
 def score_cells(
@@ -30,6 +36,7 @@ def score_cells(
     groups: Sequence[str],
     folder: Path,
     console: Console,
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """Predict tissues and score their cells.
 
@@ -40,6 +47,7 @@ def score_cells(
         groups: of the tissues, see `groups_of`.
         folder: of panels, to which `<tissue>_cells.png` of some tissues go.
         console: where progress goes.
+        group: of processes, which take tissues in turn and add up what they count.
 
     Returns:
         For `metrics.json`: `scores` of all tissues, the same by tissue, the group of each, detected
@@ -49,8 +57,14 @@ def score_cells(
     scoring = CellScoring(store, tissues, names, predictor.mpp, groups)
     for line in predictor.describe():
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    with worker_pool(predictor.workers) as pool, TemporaryDirectory(prefix="cells-") as place:
-        for i, tissue in enumerate(tissues):
+    if group.of > 1:
+        console = Console(force_terminal=False)  # every process speaks of its own tissues
+    with (
+        _all_done(group),
+        worker_pool(predictor.workers) as pool,
+        TemporaryDirectory(prefix="cells-") as place,
+    ):
+        for i, tissue in [*enumerate(tissues)][group.number :: group.of]:
             entry, found = store.entry(tissue), FoundCells()
             pixels = entry.height * entry.width
             with PixelProgress(console, tissue, pixels, store.mpp) as progress:
@@ -66,9 +80,24 @@ def score_cells(
             judged = scoring.cells(i, predicted.labels.canvas, found)
             if i < config.panels.count:
                 _draw(predictor, tissue, predicted, judged, config.panels.size_px, folder)
+    scoring.join(group)
     found = {"instances": str(predictor.instances), "scores": scoring.scores()}
     by_tissue = {"tissues": scoring.by_tissue(), "groups": dict(zip(tissues, groups, strict=True))}
     return found | by_tissue | scoring.tables()
+
+
+@contextmanager
+def _all_done(group: Group) -> Iterator[None]:
+    """Wait for the others at the end, however long their tissues take.
+
+    What processes tell each other is due in minutes.
+    """
+    if group.of == 1:
+        yield
+        return
+    patient: Any = dist.new_group(backend="gloo", timeout=_LONGEST)
+    yield
+    dist.barrier(patient)
 
 
 def _draw(

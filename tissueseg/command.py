@@ -1,7 +1,8 @@
 """The way every command starts: Hydra composes, errors become one line, exit codes mean something.
 
-Exit 0: done. 2: the user's to mend (one line says what and how). 130: interrupted. A traceback with
-exit 1 is a bug of ours. Hydra and OmegaConf stop here: what comes out of `build` is plain Python.
+Exit 0: done. 2: the user's to mend (one line says what and how). 130: interrupted; above that: stopped
+by a signal, 128 + its number. A traceback with exit 1 is a bug of ours. Hydra and OmegaConf stop here:
+what comes out of `build` is plain Python.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.command_line import completed
 from tissueseg.config import CONFIG_DIR
-from tissueseg.errors import ConfigError, TissuesegError, in_one_line
+from tissueseg.errors import ConfigError, PeerLostError, TissuesegError, in_one_line
+from tissueseg.store.processes import WATCHED
 
 USER_ERROR = 2
 INTERRUPTED = 130
+STOPPED = 128  # and the number of the signal
 
 _HYDRA_SAYS = {
     "Config group override": "Choose one of the group's files.",  # of group=null
@@ -88,6 +91,10 @@ def run_command(
         start()
         if refused:
             raise refused[0]
+    except PeerLostError as error:
+        if WATCHED not in os.environ:  # else the process that started this one says what was lost
+            _say(f"error: {one_line(error)}")
+        sys.exit(USER_ERROR)
     except (TissuesegError, HydraException, OmegaConfBaseException) as error:
         _print_notes(error)
         _say(f"error: {one_line(error)}{_extra(error)}")

@@ -119,10 +119,12 @@ def sheet(pictures: Mapping[str, np.ndarray], legend: Legend) -> Image.Image:
 
 
 def save_sheet(page: Image.Image, path: Path) -> None:
-    """Write a sheet as PNG, with a text chunk that says where its pictures lie."""
+    """Write a sheet as PNG, atomically, with a text chunk that says where its pictures lie."""
     told = PngInfo()
     told.add_itxt(_BOXES, page.info[_BOXES])
-    page.save(path, "PNG", pnginfo=told)
+    partial = path.with_suffix(".partial")
+    page.save(partial, "PNG", pnginfo=told)
+    partial.replace(path)
 
 
 def read_pictures(page: Image.Image) -> dict[str, Image.Image]:

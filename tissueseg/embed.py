@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from rich.console import Console
 
-from tissueseg.command import USER_ERROR, one_line, plain, run_command
+from tissueseg.command import USER_ERROR, one_line, plain, run_command, task_words
 from tissueseg.errors import ConfigError, SpecMismatchError, StoreNotFoundError
 from tissueseg.numbers import check_whole
+from tissueseg.ranks import ranks_to_start, start_ranks
+from tissueseg.resuming import requeue
+from tissueseg.store.processes import end_with_starter
+from tissueseg.workers import shared_console, stoppable
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from tissueseg.data.normalise import Normaliser
     from tissueseg.encoders.base import Encoder
@@ -33,7 +37,7 @@ def embed(config: DictConfig) -> None:
     """Encode what is missing, here or on as many devices as were asked for."""
     from tissueseg import preflight
     from tissueseg.augmentations import refuse_altering
-    from tissueseg.workers import chosen_devices, share
+    from tissueseg.devices import own_device
 
     if config.features in preflight.FEATURES:
         config.features = "online"  # the encoder is needed, and so are its weights
@@ -41,12 +45,12 @@ def embed(config: DictConfig) -> None:
     preflight.check_machine(config)
     refuse_altering(config, "embed", ", or views.extra=… for altered copies")
     _check(config)
-    devices = chosen_devices(config)
-    if len(devices) > 1:
-        if worst := share(devices):
+    if count := ranks_to_start(config):
+        if worst := start_ranks("tissueseg.embed", task_words(), count, together=False):
             sys.exit(worst)
         return
-    failed = _encode(config, devices[0], Console())
+    with stoppable(requeue if config.state.requeue else lambda: None):
+        failed = _encode(config, own_device(config), shared_console())
     if failed:
         sys.exit(USER_ERROR)
 
@@ -61,6 +65,7 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.data.images import TileImages
     from tissueseg.data.normalise import Normaliser
     from tissueseg.data.views import Views
+    from tissueseg.devices import autocast_of
     from tissueseg.features import build_encoder, find_stored
     from tissueseg.modules.embedding import Embedder
     from tissueseg.preflight import modality_of
@@ -68,7 +73,6 @@ def _encode(config: DictConfig, device: torch.device, console: Console) -> bool:
     from tissueseg.store.embedding_folder import unfinished_bytes
     from tissueseg.store.embedding_writer import EmbeddingWriter
     from tissueseg.store.fingerprint import Check
-    from tissueseg.workers import autocast_of
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else device 0 is woken for pinned memory too
@@ -211,4 +215,5 @@ def _report(
 
 
 if __name__ == "__main__":
+    end_with_starter()
     run_command("embed", embed)

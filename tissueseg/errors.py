@@ -60,6 +60,10 @@ class JobFailedError(TissuesegError, RuntimeError):
     """A job of a sweep that ended badly, which its own process has told of."""
 
 
+class PeerLostError(TissuesegError, ConnectionError):
+    """Another process of the same job is gone, and has told why."""
+
+
 def in_one_line(error: BaseException, leave_out: tuple[str, ...] = ()) -> str:
     """What any error says, to stand in a line: no full stop at its end; its class if it says nothing.
 

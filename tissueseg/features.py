@@ -282,5 +282,5 @@ def _without_spec_names(node: Any) -> Any:
 
 def embed_command() -> str:
     """The command that stores the features this one wants."""
-    words = [w for w in task_words() if not w.startswith(("features=", "run_dir="))]
+    words = [w for w in task_words() if not w.startswith(("features=", "run_dir=", "resume="))]
     return " ".join(["python -m tissueseg.embed", *map(shlex.quote, words)])

@@ -27,6 +27,7 @@ from tissueseg.contracts import DataSpec, TissueClass, check_tiles
 from tissueseg.data.datamodule import data_spec
 from tissueseg.data.images import TileImages
 from tissueseg.data.views import DIHEDRAL
+from tissueseg.devices import processes_here
 from tissueseg.encoders.base import Encoder
 from tissueseg.encoders.finetune import tune
 from tissueseg.errors import ConfigError, SpecMismatchError
@@ -122,7 +123,8 @@ class Predictor:
         reach_px = self.instances.reach_px(self.mpp)
         self.region_px = _region(config.region_px, tile_px - self.overlap_px, reach_px)
         self._normaliser = checkpoint.read_normaliser()
-        self.workers = default_count() if config.workers is None else config.workers
+        share = max(default_count() // processes_here(), 1)
+        self.workers = share if config.workers is None else config.workers
 
     @property
     def classes(self) -> tuple[TissueClass, ...]:

@@ -55,6 +55,7 @@ _WHOLE_NUMBERS = {
     "panels.count": (0, None),
     "panels.size_px": (1, None),
     "panels.every_n_epochs": (1, None),
+    "trainer.num_nodes": (1, None),
 }
 
 
@@ -64,6 +65,7 @@ def check(config: DictConfig) -> EncoderSpec:
     for key, (lowest, highest) in _WHOLE_NUMBERS.items():
         check_whole(key, OmegaConf.select(config, key), lowest, highest)
     _check_values(config)
+    _check_processes(config)
     check_learning(config)
     check_encoder_options(config)
     spec: EncoderSpec = build(config.encoder.spec)
@@ -230,6 +232,22 @@ def _check_values(config: DictConfig) -> None:
         raise ConfigError(
             "the store is not named: give store.path=… or set TISSUESEG_STORE."
         ) from None
+
+
+def _check_processes(config: DictConfig) -> None:
+    """What of several processes, and of going on, can be wrong."""
+    if (share := config.data.get("at_a_time")) is not None:
+        check_whole("data.at_a_time", share, 1, note="tiles, or null for all")
+    for key in ("trainer.sync_batchnorm", "state.requeue"):
+        if not isinstance(value := OmegaConf.select(config, key, default=True), bool):
+            raise ConfigError(f"{key}={value}, wanted true or false.")
+    if config.trainer.get("accumulate_grad_batches", 1) != 1:
+        raise ConfigError(
+            "trainer.accumulate_grad_batches would change how many tiles make a step: choose "
+            "data.batch_size, and data.at_a_time for those that a device holds at once."
+        )
+    every_s = OmegaConf.select(config, "state.every_s", default=0)
+    check_number("state.every_s", every_s, lowest=0, note="seconds")
 
 
 def _check_features(config: DictConfig) -> None:

@@ -133,9 +133,9 @@ def check_kept(run: StudyRun, made: Mapping[str, Any], store: str | None) -> Non
     if before is None:
         raise ConfigError(f"{run.folder}: {run.record} does not say how it was made. Remove them.")
     now = json.loads(json.dumps(made))
-    if differing := _differing(before, now):
-        key = min(differing, key=lambda key: (key.count("."), len(key)))  # others follow from it
-        was, wanted = differing[key]
+    if changed := differing(before, now):
+        key = min(changed, key=lambda key: (key.count("."), len(key)))  # others follow from it
+        was, wanted = changed[key]
         raise ConfigError(
             f"{run.folder} was made with {key}={was}, now {wanted} is asked for: choose another "
             "study.out, or remove that folder."
@@ -143,19 +143,19 @@ def check_kept(run: StudyRun, made: Mapping[str, Any], store: str | None) -> Non
     if store is not None:
         trained = read_record(run.folder / runs.ENVIRONMENT).get("digests") or {}
         there = TissueStore(store).digests()
-        if changed := [t for t, digest in trained.items() if there.get(t) != digest]:
+        if others := [t for t, digest in trained.items() if there.get(t) != digest]:
             raise ConfigError(
-                f"{run.folder} was made when {', '.join(changed[:3])} had other pixels or labels in "
+                f"{run.folder} was made when {', '.join(others[:3])} had other pixels or labels in "
                 f"{store}: choose another study.out, or remove that folder."
             )
 
 
-def _differing(before: Any, now: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Key -> values that differ."""
+def differing(before: Any, now: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+    """Key -> values that differ between two configurations, or what lies at a key of them."""
     if isinstance(before, dict) and isinstance(now, dict):
         found: dict[str, tuple[Any, Any]] = {}
         for name in dict.fromkeys([*before, *now]):
             below = f"{key}.{name}" if key else name
-            found |= _differing(before.get(name), now.get(name), below)
+            found |= differing(before.get(name), now.get(name), below)
         return found
     return {} if before == now else {key: (before, now)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,10 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from tissueseg import preflight
 from tissueseg.command import USER_ERROR, one_line
 from tissueseg.errors import TissuesegError, in_one_line
-from tissueseg.store.processes import began, host
+from tissueseg.store.processes import WITH, this_process
 from tissueseg.study import JOBS, arm_words, read_record, recipe
 from tissueseg.study_checks import check_different, check_shared, check_study
-from tissueseg.sweep import SWEEP
 
 
 class Plan(Callback):
@@ -31,7 +29,7 @@ class Plan(Callback):
         """Refuse what could not run, in the process that starts the sweep."""
         # Jobs of a cluster's queue live on when the process that put them there is gone.
         if "submitit" not in config.hydra.launcher._target_:
-            os.environ[SWEEP] = f"{os.getpid()} {began(os.getpid()) or 0} {host()}"
+            os.environ[WITH] = this_process()
         try:
             check_study(config)
             arms = _check_arms(config)
@@ -42,12 +40,16 @@ class Plan(Callback):
             _refuse(f"study.out={config.study.out}: {in_one_line(error)}. Choose another folder.")
         print(f"study {config.study.name}, protocol {config.protocol.name}: {', '.join(arms)}")
         print(f"folder: {config.study.out}", flush=True)
-        self._began = time.time()
+        self.begin(config)
+
+    def begin(self, config: DictConfig) -> None:
+        """Note what the records of runs say before the first of them."""
+        self._before = _records(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Count runs, name those that failed, and exit 2 if there are any."""
-        paths = sorted((Path(config.study.out) / JOBS).glob("*.json"))
-        records = [r for r in map(read_record, paths) if r.get("ended", 0) >= self._began]
+        # Not told by time: clocks of a cluster's machines differ, and may be put back.
+        records = [r for path, r in _records(config).items() if r != self._before.get(path)]
         failed = [r for r in records if "refused" in r or r.get("state") == "failed"]
         states = [record.get("state") for record in records if record not in failed]
         print(
@@ -62,6 +64,12 @@ class Plan(Callback):
                 f"{_runs(len(failed))} failed: {'; '.join(told)}{' …' if failed[3:] else ''}. Mend the "
                 "cause, and start the study again: the others are kept."
             )
+
+
+def _records(config: DictConfig) -> dict[Path, dict[str, Any]]:
+    """What the records of a study's runs say, by their paths in order."""
+    paths = sorted((Path(config.study.out) / JOBS).glob("*.json"))
+    return {path: read_record(path) for path in paths}
 
 
 def _check_arms(config: DictConfig) -> list[str]:

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,25 +20,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from tissueseg.command import INTERRUPTED, one_line, task_words
+from tissueseg.command import INTERRUPTED, STOPPED, USER_ERROR, one_line, task_words
 from tissueseg.errors import JobFailedError, TissuesegError
 from tissueseg.reporting import runs
 from tissueseg.store.claims import Claims
-from tissueseg.store.processes import host
-from tissueseg.store.processes import runs as is_alive
 from tissueseg.study import (
     JOBS,
     StudyRun,
     is_study,
+    quoted,
     read_record,
     recipe,
     study_run,
     write_record,
 )
 from tissueseg.study_checks import check_kept
-
-SWEEP = "TISSUESEG_SWEEP"
-"""Environment variable: the process that the sweep ends with."""
 
 
 class _Ended(NamedTuple):
@@ -66,21 +61,6 @@ def start_apart(config: DictConfig) -> None:
         raise JobFailedError(f"the job {' '.join(words)} ended with exit code {code}: see above.")
 
 
-def end_with_sweep() -> None:
-    """Let this process end when the sweep that started it is gone: killed, it cannot tell anyone."""
-    said = os.environ.pop(SWEEP, "").split(" ", 2)
-    if len(said) < 3 or said[2] != host() or "SUBMITIT_EXECUTOR" in os.environ:
-        return
-
-    def watch() -> None:
-        while is_alive(int(said[0]), int(said[1]) or None):
-            time.sleep(0.5)
-        os.write(2, b"the sweep that started this run is gone: it ends, too\n")
-        os._exit(INTERRUPTED)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _start_run(config: DictConfig) -> None:
     """Bring one run of a study to its end, unless it is there."""
     run = study_run(config, HydraConfig.get().runtime.choices)
@@ -98,7 +78,7 @@ def _start_run(config: DictConfig) -> None:
 
 
 def _bring_about(run: StudyRun, store: str | None) -> None:
-    began_at = time.time()
+    began_at, clock_s = time.time(), time.monotonic()
     try:
         made = recipe(run.words)
         left = [step for step, file in run.steps().items() if not file.is_file()]
@@ -109,11 +89,12 @@ def _bring_about(run: StudyRun, store: str | None) -> None:
             write_record(run, **(before | {"state": "kept", "ended": time.time()}))
             _tell(run, "kept")
             return
-        if "train" in left:
+        going_on = "train" in left and _can_go_on(run, made)
+        if "train" in left and not going_on:
             _clear(run)
         about = {"words": run.words, "recipe": made}
         write_record(run, state="running", began=began_at, ended=began_at, **about)
-        ended = _run_steps(run, left)
+        ended = _run_steps(run, left, going_on)
     except KeyboardInterrupt:
         _note(run, state="interrupted", ended=time.time())
         raise
@@ -125,7 +106,7 @@ def _bring_about(run: StudyRun, store: str | None) -> None:
         return
     outcome = _failure(ended.code, ended.line) if ended.code else {"state": "finished", "code": 0}
     _note(run, **outcome, ended=time.time())
-    took = f"{time.time() - began_at:.0f} s"
+    took = f"{time.monotonic() - clock_s:.0f} s"
     _tell(run, f"failed after {took}: {ended.line}" if ended.code else f"finished in {took}")
 
 
@@ -141,22 +122,33 @@ def _note(run: StudyRun, **said: Any) -> None:
         _tell(run, f"its record cannot be written: {error}")
 
 
-def _run_steps(run: StudyRun, steps: Sequence[str]) -> _Ended:
+def _can_go_on(run: StudyRun, made: Mapping[str, Any]) -> bool:
+    """Whether a training by the same words was stopped, and left a state to go on with."""
+    there = (run.folder / runs.CONFIG).is_file() and any((run.folder / runs.STATE).glob("*.ckpt"))
+    return there and run.resume and read_record(run.record).get("recipe") == made
+
+
+def _run_steps(run: StudyRun, steps: Sequence[str], going_on: bool) -> _Ended:
     ended = _Ended(0, None)
     for step in steps:
-        ended = _run_logged(run, step)
-        if ended.code == INTERRUPTED:
+        words = [f"resume={quoted(run.folder)}"] if step == "train" and going_on else None
+        ended = _run_logged(run, step, words)
+        # Refused for anything else (a full disk, a store out of reach), its state is kept.
+        if words and ended.code == USER_ERROR and runs.BEGUN_WITH_OTHER in (ended.line or ""):
+            _clear(run)
+            ended = _run_logged(run, step)
+        if ended.code == INTERRUPTED or ended.code > STOPPED:
             raise KeyboardInterrupt
         if ended.code:
             break
     return ended
 
 
-def _run_logged(run: StudyRun, step: str) -> _Ended:
-    """Run a step of a run; what it prints goes to the log."""
-    mode = "wb" if step == "train" else "ab"
+def _run_logged(run: StudyRun, step: str, words: Sequence[str] | None = None) -> _Ended:
+    """Run a step of a run, by its words unless others are given; what it prints goes to the log."""
+    mode = "wb" if step == "train" and words is None else "ab"
     with run.log.open(mode) as log:
-        command = [*_program(step), *run.command(step)]
+        command = [*_program(step), *(words or run.command(step))]
         code = subprocess.run(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,

@@ -60,6 +60,7 @@ def default_count() -> int:
 def _begin() -> None:
     """Ctrl-C is for the command, which ends its workers; and so does its death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # likewise of a cluster, which tells all
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -101,10 +101,17 @@ class TissueDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Drawn tiles, each in one of its views; both follow seed and epoch."""
-        data = self._datasets["train"]
-        picks = TrainingPicks(self._order(data), self._views, self._loading.seed, self._rank)
-        self._check_batches(len(picks))
-        return self._loader(data, picks, self._loading.drop_last)
+        data, rank, loading = self._datasets["train"], self._rank, self._loading
+        share = loading.share(rank.of)
+        unit = share.batch_size * share.batches if loading.drop_last else 1
+        self._check_batches(len(data))
+        picks = TrainingPicks(self._order(data), self._views, loading.seed, rank, unit)
+        if (
+            self.trainer is not None
+        ):  # worker processes ask for items before Lightning says the epoch
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            picks.set_epoch(progress.processed)
+        return self._loader(data, picks, share.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every pixel of the validation tissues once."""
@@ -191,7 +198,8 @@ class TissueDataModule(pl.LightningDataModule):
 
     def _scored(self, side: str) -> DataLoader[Batch]:
         data = self._datasets[side]
-        return self._loader(data, ScoredTiles(data, self._rank))
+        tiles = ScoredTiles(data, self._rank, self._loading.batch_size)
+        return self._loader(data, tiles, tiles.batch_size)
 
     def _features(self, data: TileDataset) -> FeatureReader | None:
         """What adds stored features to the batches of a dataset."""
@@ -212,14 +220,13 @@ class TissueDataModule(pl.LightningDataModule):
         return tissues.astype(np.int64) << 40 | rows << 20 | columns
 
     def _loader(
-        self, data: TileDataset, sampler: Sampler[Any], drop_last: bool = False
+        self, data: TileDataset, sampler: Sampler[Any], batch_size: int
     ) -> DataLoader[Batch]:
         workers = self._loading.num_workers
         return PrefetchLoader(
             data,
-            batch_size=self._loading.batch_size,
+            batch_size=batch_size,
             sampler=sampler,
-            drop_last=drop_last,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self._loading.pin_memory,

@@ -12,12 +12,19 @@ from tissueseg.errors import ConfigError
 SHUFFLES = ("full", "shard")
 
 
+class Share(NamedTuple):
+    """A process's part of every training step."""
+
+    batch_size: int  # tiles at once
+    batches: int  # whose gradients make a step
+
+
 @dataclass(frozen=True)
 class Loading:
     """How tiles are cut and fed."""
 
     tile_px: int
-    batch_size: int
+    batch_size: int  # tiles of a training step, over all processes
     train_edge: str = "shift"
     eval_edge: str = "pad"
     shuffle: str = (
@@ -28,6 +35,23 @@ class Loading:
     pin_memory: bool = False
     drop_last: bool = False  # leave out an epoch's last training batch if it is smaller
     seed: int = 0
+    at_a_time: int | None = None  # tiles a process trains on at once; None: all of its part
+
+    def share(self, processes: int) -> Share:
+        """What one of several processes takes of a training step.
+
+        Raises:
+            ConfigError: a step's tiles cannot be shared equally.
+        """
+        if self.batch_size % processes:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} tiles a step cannot be shared equally by {processes} "
+                f"processes: choose a multiple of {processes}, or another trainer.devices."
+            )
+        own = self.batch_size // processes
+        most = min(self.at_a_time or own, own)
+        batch = max(size for size in range(1, most + 1) if own % size == 0)
+        return Share(batch, own // batch)
 
     def __post_init__(self) -> None:
         if self.shuffle not in SHUFFLES:

@@ -64,31 +64,48 @@ class PrefetchLoader(DataLoader[T_co]):
         self.finish = finish
         self.depth = depth  # Lightning builds loaders anew from attributes named like arguments
         self._reader: _Reader[T_co] | None = None  # of persistent workers
+        self._handed = 0  # batches of this epoch
+        self._skipped = 0  # of the next
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches of this epoch were handed over, those that were skipped included."""
+        return {"batches": self._handed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin the next epoch behind so many batches; the sampler must be able to."""
+        self._skipped = state_dict["batches"]
+        skip: Callable[[int], None] = self.sampler.skip  # pyright: ignore[reportAttributeAccessIssue]
+        skip(self._skipped * (self.batch_size or 1))
 
     def __iter__(self) -> Iterator[T_co]:
         if self._reader is not None:
             self._reader.stop(patience_s=None)  # it must not take what its workers make next
+        self._handed, self._skipped = self._skipped, 0
         batches = super().__iter__()
         if self.finish is not None:
             batches = map(self.finish, batches)
         elif self.num_workers:
-            return batches
+            return map(self._count, batches)
         reader = _Reader(batches, self.depth, self.pin_memory)
         if self.persistent_workers:
             self._reader = reader
-        return PrefetchIterator(reader)
+        return PrefetchIterator(reader, self._count)
+
+    def _count(self, batch: T_co) -> T_co:  # pyright: ignore[reportGeneralTypeIssues]
+        self._handed += 1
+        return batch
 
 
 class PrefetchIterator(Iterator[T_co]):
     """One epoch of a `PrefetchLoader`; its thread ends with it, however it ends."""
 
-    def __init__(self, reader: _Reader[T_co]) -> None:
-        self._reader = reader
+    def __init__(self, reader: _Reader[T_co], hand: Callable[[T_co], T_co]) -> None:
+        self._reader, self._hand = reader, hand
         self._finish = weakref.finalize(self, reader.stop)
 
     def __next__(self) -> T_co:
         try:
-            return self._reader.take()
+            return self._hand(self._reader.take())
         except BaseException:  # the end, an error of the dataset's, or Ctrl-C
             self.close()
             raise

@@ -6,9 +6,12 @@ these names alone, in every release of numpy and whatever patients come later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
+
+import numpy as np
 
 Patient = tuple[str, ...]
 """Tissues of one patient, sorted."""
@@ -68,24 +71,26 @@ def take(groups: Sequence[Patient], tissues: float, most: int) -> list[Patient]:
         tissues: wanted.
         most: patients to take at most.
     """
-    first: dict[int, _Chain] = {}  # tissues -> the choice that reached them first,
-    fewest: dict[
-        int, _Chain
-    ] = {}  # and the one of fewest patients, for where the first has too many
+    first = {0: _NOBODY}  # tissues -> the choice that reached them first,
+    fewest = {0: _NOBODY}  # and the one of fewest patients, for where the first has too many
+    may_grow = math.ceil(tissues)  # choices of fewer tissues: more would only lead further away
+    counts = np.full(may_grow + max(map(len, groups)), len(groups) + 1)  # patients of the fewest
+    counts[0], place = 0, {0: 0}  # the latter: in which order they were reached
+    nearest = round(tissues) if abs(round(tissues) - tissues) < 0.5 else 0  # else two are as near
     for group in groups:
-        for before, chain in [(0, _NOBODY), *first.items()]:
-            if before < tissues:  # more would only lead further away
-                first.setdefault(before + len(group), chain.with_(group))
-        for before, chain in [(0, _NOBODY), *fewest.items()]:
-            longer = chain.with_(group)
-            known = fewest.get(before + len(group))
-            if before < tissues and (known is None or longer.count < known.count):
-                fewest[before + len(group)] = longer
-        if any(n == tissues and chain.count <= most for n, chain in first.items()):
+        before = np.flatnonzero(counts[:may_grow] + 1 < counts[len(group) :][:may_grow])
+        counts[before + len(group)] = counts[before] + 1
+        before = sorted(before.tolist(), key=place.__getitem__)
+        longer = {n + len(group): fewest[n].with_(group) for n in before}
+        for n, reached in zip(before, longer, strict=True):
+            first.setdefault(reached, first[n].with_(group))
+            place.setdefault(reached, len(place))
+        fewest |= longer
+        if 0 < first.get(nearest, _NOBODY).count <= most:
             break
-    reached = {n: chain for n, chain in fewest.items() if chain.count <= most}
-    reached |= {n: chain for n, chain in first.items() if chain.count <= most}
-    return reached[min(reached, key=lambda found: abs(found - tissues))].patients()
+    fit = {n: chain for n, chain in fewest.items() if 0 < chain.count <= most}
+    fit |= {n: chain for n, chain in first.items() if 0 < chain.count <= most}
+    return fit[min(fit, key=lambda found: abs(found - tissues))].patients()
 
 
 class _Chain(NamedTuple):
@@ -101,9 +106,9 @@ class _Chain(NamedTuple):
     def patients(self) -> list[Patient]:
         found, chain = [], self
         while chain is not None and chain.count:
-            found.insert(0, chain.last)
+            found.append(chain.last)
             chain = chain.before
-        return found
+        return found[::-1]
 
 
 _NOBODY = _Chain(0, (), None)

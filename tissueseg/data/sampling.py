@@ -32,6 +32,8 @@ class EpochOrder(Sampler[int], ABC):
     other layers see the same tiles in the same order. Lightning calls `set_epoch`.
     """
 
+    repeats = False  # whether an item may come again in an epoch
+
     def __init__(self, items: Sized, seed: int) -> None:
         self._items, self._seed, self._epoch = items, seed, 0
 
@@ -100,6 +102,8 @@ class WeightedOrder(EpochOrder):
         seed: of the orders.
     """
 
+    repeats = True
+
     def __init__(self, weights: np.ndarray, seed: int) -> None:
         self._below = torch.from_numpy(np.cumsum(weights))  # sum of weights up to each item
         super().__init__(self._below, seed)
@@ -121,18 +125,31 @@ class Rank(NamedTuple):
 class ScoredTiles(Sampler[int]):
     """A rank's part of a side that is scored: every item on one rank, none on two.
 
-    Counts are summed over ranks, so nothing is repeated to make their parts equally long.
+    Ranks take whole batches in turn, so that a batch holds what it would hold in one process, as far as
+    there is one for each. Counts are summed over ranks, so nothing is repeated to make their parts
+    equally long.
+
+    Args:
+        items: of the side.
+        rank: of this process.
+        batch_size: of a loader in one process.
+
+    Attributes:
+        batch_size: that a loader takes: smaller where some rank would have no batch else.
 
     Raises:
         ConfigError: more ranks than items; one without any would wait for the others for ever.
     """
 
-    def __init__(self, items: Sized, rank: Rank) -> None:
+    def __init__(self, items: Sized, rank: Rank, batch_size: int) -> None:
         _check_fed("scored", len(items), rank)
-        self._mine = range(rank.number, len(items), rank.of)
+        self.batch_size = max(min(batch_size, len(items) // rank.of), 1)
+        place = np.arange(len(items))
+        self._mine = place[place // self.batch_size % rank.of == rank.number]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._mine)
+        for start in range(0, len(self._mine), _AT_A_TIME):
+            yield from self._mine[start : start + _AT_A_TIME].tolist()
 
     def __len__(self) -> int:
         return len(self._mine)
@@ -149,26 +166,41 @@ class TrainingPicks(Sampler[Pick]):
         views: to draw from.
         seed: of the draws.
         rank: of this process.
+        unit: an epoch has a multiple of so many items a rank; what is over is left out.
 
     Raises:
         ConfigError: more ranks than items.
     """
 
-    def __init__(self, order: EpochOrder, views: Views, seed: int, rank: Rank = Rank()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        order: EpochOrder,
+        views: Views,
+        seed: int,
+        rank: Rank = Rank(),  # noqa: B008
+        unit: int = 1,
+    ) -> None:
         _check_fed("training", len(order), rank)
-        self._order, self._views, self._rank = order, views, rank
-        self._seed, self._epoch = seed, 0
+        self._order, self._views, self._rank, self._unit = order, views, rank, unit
+        self._seed, self._epoch, self._skipped = seed, 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order and draws come next."""
         self._epoch = epoch
         self._order.set_epoch(epoch)
 
+    def skip(self, items: int) -> None:
+        """Leave out the first of the rank's items in the epoch that comes next, and in that alone."""
+        self._skipped = items
+
     def __iter__(self) -> Iterator[Pick]:
+        first, self._skipped = self._skipped, 0
         epoch, order = self._epoch, self._order.drawn().numpy()
-        keys = order + len(order) * occurrences(order)
+        keys = order
+        if self._order.repeats:  # else 60 bytes a tile would be taken to count noughts
+            keys = order + len(order) * occurrences(order)
         mine = slice(self._rank.number, len(self) * self._rank.of, self._rank.of)
-        items, keys = order[mine], keys[mine]
+        items, keys = order[mine][first:], keys[mine][first:]
         for start in range(0, len(items), _AT_A_TIME):
             part = slice(start, start + _AT_A_TIME)
             views = self._views.drawn(self._seed, epoch, keys[part])
@@ -176,7 +208,7 @@ class TrainingPicks(Sampler[Pick]):
             yield from map(Pick, items[part].tolist(), views.tolist(), draws.tolist())
 
     def __len__(self) -> int:
-        return len(self._order) // self._rank.of
+        return len(self._order) // (self._rank.of * self._unit) * self._unit
 
 
 def _check_fed(use: str, tiles: int, rank: Rank) -> None:

@@ -206,7 +206,8 @@ class ByPatient(SplitRule):
         for later, side in zip(range(len(wanted), 0, -1), wanted, strict=True):
             aim = shares[side] / whole * len(cohort.patients)
             taken = take(left, aim, len(left) - later)
-            left = [group for group in left if group not in taken]
+            gone = set(taken)
+            left = [group for group in left if group not in gone]
             chosen[side] = tissues_of(taken)
         return check_split(Split(tissues_of(left), **chosen), cohort.patients)
 

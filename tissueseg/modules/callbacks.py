@@ -1,13 +1,11 @@
-"""What happens around training: the best decoder kept, Ctrl-C heeded, panels drawn."""
+"""What happens around training: the best decoder kept, panels drawn."""
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,7 +16,8 @@ from lightning.pytorch.loggers import WandbLogger
 from tissueseg.contracts import Batch, Outputs
 from tissueseg.drawing import save_sheet
 from tissueseg.metrics.pixels import predicted_ids
-from tissueseg.modules.panels import Panel, draw_panel
+from tissueseg.modules.group import ALONE, Group
+from tissueseg.modules.panels import Panel, draw_panel, joined
 from tissueseg.modules.segmentation import SegmentationModule
 
 
@@ -50,9 +49,10 @@ class BestDecoder(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Leave a decoder even when no epoch was finished."""
+        """Leave a decoder even when no epoch was finished, if the disk takes it."""
         if self.best_epoch < 0:
-            self._keep(trainer, pl_module, math.nan)
+            with suppress(OSError):  # not what ended the fit
+                self._keep(trainer, pl_module, math.nan)
 
     def _keep(self, trainer: pl.Trainer, module: pl.LightningModule, score: float) -> None:
         if isinstance(module, SegmentationModule) and not module.is_finite():
@@ -71,62 +71,6 @@ class BestDecoder(pl.Callback):
         self.best_score, self.best_epoch = state_dict["score"], state_dict["epoch"]
 
 
-class CtrlC(pl.Callback):
-    """Ends a fit between two batches when Ctrl-C is pressed, and at once when it is pressed again.
-
-    Raised wherever it finds Python, it may fall into a callback of the garbage collection, of which
-    streaming has many: there it is printed and dropped, and training goes on. Used in a `with` statement
-    around the fit, for Lightning puts handlers back that it found when the fit began.
-    """
-
-    def __init__(self) -> None:
-        self._pressed = False
-        self._before: Any = None
-
-    def __enter__(self) -> CtrlC:
-        """Take note of it from here on, unless it is not heeded at all."""
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let it do again what it did before."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """End here."""
-        self._heed()
-
-    def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """End here."""
-        self._heed()
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End before anything else begins."""
-        self._heed()
-
-    def _press(self, number: int, frame: FrameType | None) -> None:
-        if self._pressed:
-            raise KeyboardInterrupt
-        self._pressed = True
-
-    def _heed(self) -> None:
-        if self._pressed:
-            self._pressed = False
-            raise KeyboardInterrupt
-
-
 class Panels(pl.Callback):
     """Draws image, truth, prediction, boundary and error of some fields of the sides it passes.
 
@@ -137,12 +81,18 @@ class Panels(pl.Callback):
         fields: `val` and `test` -> one panel per field.
         folder: where `<tissue>.png` goes.
         every_n_epochs: how often during a fit; a pass that only scores always draws.
+        group: of processes, each of which sees some of a field's tiles.
     """
 
     def __init__(
-        self, fields: Mapping[str, Sequence[Panel]], folder: Path, every_n_epochs: int
+        self,
+        fields: Mapping[str, Sequence[Panel]],
+        folder: Path,
+        every_n_epochs: int,
+        group: Group = ALONE,
     ) -> None:
         self._fields, self._folder, self._every = fields, folder, every_n_epochs
+        self._group = group
 
     def on_validation_batch_end(
         self,
@@ -189,6 +139,7 @@ class Panels(pl.Callback):
                 panel.place({name: values[i] for name, values in maps.items()}, *origins[i])
 
     def _draw(self, side: str, trainer: pl.Trainer) -> None:
+        self._join(self._fields.get(side, ()))
         if not trainer.is_global_zero:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -199,6 +150,17 @@ class Panels(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("panels", [str(path) for path in paths])
+        if self._group.of > 1:  # else the next pass would find the others' tiles of this one
+            for panel in self._fields.get(side, ()):
+                panel.maps = {}
+
+    def _join(self, fields: Sequence[Panel]) -> None:
+        """Gather what processes have seen of each field."""
+        if self._group.of == 1:
+            return
+        parts = self._group.gathered([panel.maps for panel in fields])
+        for panel, maps in zip(fields, zip(*parts, strict=True), strict=True):
+            panel.maps = joined(maps) if self._group.leads else {}
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if trainer.sanity_checking:

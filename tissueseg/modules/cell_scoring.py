@@ -30,6 +30,7 @@ from tissueseg.metrics.foreground import BinaryDice, foreground_counts, foregrou
 from tissueseg.metrics.jaccard import AggregatedJaccard, jaccard_scores
 from tissueseg.metrics.offsets import HvError, hv_counts, hv_scores
 from tissueseg.metrics.panoptic import PanopticQuality, panoptic_scores
+from tissueseg.modules.group import Group
 from tissueseg.store import layout
 from tissueseg.store.planes import Window
 from tissueseg.store.tissues import TissueStore
@@ -144,6 +145,13 @@ class CellScoring:
         rows = table.matches
         matches = (table.truth_ids[rows.truth], table.predicted_ids[rows.predicted])
         return Judged(true.ids, true.classes, np.stack(matches, 1), doubtful)
+
+    def join(self, group: Group) -> None:
+        """Make ready to add up what several processes counted, each of other tissues.
+
+        All of them must then ask for scores and tables, in the same order.
+        """
+        self._has_hv = group.highest(int(self._has_hv)) > 0
 
     def scores(self) -> dict[str, float]:
         """All of them, the averaging in their names."""

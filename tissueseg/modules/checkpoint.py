@@ -6,6 +6,7 @@ It loads with `weights_only=True`. What it says of encoder and data is compared 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.encoders.base import Encoder
 from tissueseg.encoders.finetune import Finetune, restore
-from tissueseg.errors import RunFolderError, SpecMismatchError
+from tissueseg.errors import RunFolderError, SpecMismatchError, in_one_line
 
 FORMAT = 3
 _READ = (2, FORMAT)  # files of format 2 say nothing of fine-tuning: there was none
@@ -108,12 +109,25 @@ def run_name(name: str, modality: str, encoder: str) -> str:
 
 
 def save_decoder(path: Path, checkpoint: DecoderCheckpoint) -> None:
-    """Write atomically: an interrupted writer leaves the file before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write atomically: an interrupted writer leaves the file before.
+
+    Raises:
+        RunFolderError: the disk does not take it.
+    """
     partial = path.with_suffix(".partial")
     content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
-    torch.save(content | {"format": FORMAT}, partial)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content | {"format": FORMAT}, partial)
+        partial.replace(path)
+    # Torch's own writer raises RuntimeError for a full disk.
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"{path} cannot be written ({in_one_line(error)}): make room there. The decoder before is "
+            "kept."
+        ) from error
 
 
 def load_decoder(path: Path) -> DecoderCheckpoint:

@@ -10,11 +10,14 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
+
+from tissueseg.modules.group import ALONE, Group
 
 _WARM_UP = 2
 """First steps of a fit, which pay for allocating memory and choosing kernels."""
@@ -37,15 +40,17 @@ class Cost(pl.Callback):
 
     Args:
         save: writes what was measured.
+        group: of processes, of which the one with the highest peak counts.
         clock: seconds.
     """
 
     def __init__(
         self,
         save: Callable[[Mapping[str, Any]], None],
+        group: Group = ALONE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._save, self._clock = save, clock
+        self._save, self._group, self._clock = save, group, clock
         self._before_s, self._before_bytes = 0.0, 0
         self._started: float | None = None
         self._device = torch.device("cpu")
@@ -93,13 +98,15 @@ class Cost(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hand on what was measured."""
+        self._before_bytes = max(self._group.gathered(self._peak_bytes()))
         self._finish(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """What was begun was paid for."""
-        self._finish(trainer, pl_module)
+        """What was begun was paid for; a disk that does not take it is not what ended the fit."""
+        with suppress(OSError):
+            self._finish(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """What was paid so far."""

@@ -11,6 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
+from tissueseg.modules.tracking import EpochRows
+
 _LINE = ("train/loss", "val/loss", "val/dice/macro_foreground")
 
 
@@ -31,6 +33,12 @@ class History(pl.Callback):
         self._started = time.monotonic()
         self._rate = math.nan
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell trackers of the epochs before, where the fit goes on."""
+        for logger in trainer.loggers:
+            if self._rows and isinstance(logger, EpochRows):
+                logger.go_on(self._rows)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the epoch's learning rate: when it ends, the scheduler has already gone on."""
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -47,12 +55,12 @@ class History(pl.Callback):
                 self._print(row, trainer.max_epochs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows so far, so that a resumed run continues its file."""
-        return {"rows": self._rows}
+        """Rows so far, and the rate of the epoch that is under way."""
+        return {"rows": self._rows, "rate": self._rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the rows of the run before."""
-        self._rows = list(state_dict["rows"])
+        self._rows, self._rate = list(state_dict["rows"]), state_dict["rate"]
 
     def _write(self) -> None:
         names = list(dict.fromkeys(name for row in self._rows for name in row))
@@ -63,7 +71,10 @@ class History(pl.Callback):
             writer.writerows({n: _cell(n, v) for n, v in row.items()} for row in self._rows)
         partial.replace(self._folder / "metrics.csv")
         columns = {n: np.array([row.get(n, math.nan) for row in self._rows]) for n in names}
-        np.savez(self._folder / "history.npz", allow_pickle=False, **columns)
+        partial = self._folder / "history.npz.partial"
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **columns)
+        partial.replace(self._folder / "history.npz")
 
     def _print(self, row: dict[str, float], epochs: int | None) -> None:
         shown = (f"{name} {row[name]:.4f}" for name in _LINE if name in row)

@@ -6,7 +6,7 @@ picture and the colours below.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,6 +73,12 @@ class Panel:
                 strict=True,
             )
             whole[into] = values[out]
+
+
+def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One field's maps of what several processes placed: a pixel is 0 in all of them but one."""
+    names = dict.fromkeys(name for maps in parts for name in maps)
+    return {n: np.maximum.reduce([maps[n] for maps in parts if n in maps]) for n in names}
 
 
 def draw_panel(panel: Panel) -> Image.Image:

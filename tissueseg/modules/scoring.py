@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
+from torchmetrics import Metric
 
 from tissueseg.contracts import IGNORE, Batch, Outputs
 from tissueseg.data.datamodule import TissueDataModule
@@ -32,11 +33,17 @@ def count(
 
 
 class PassScore(pl.Callback, ABC):
-    """Scores a pass over `val` or `test` from what its steps hand on; the next pass starts anew."""
+    """Scores a pass over `val` or `test` from what its steps hand on; the next pass starts anew.
 
-    @abstractmethod
-    def reset(self) -> None:
-        """Forget the pass before."""
+    Of several processes, each counts what it passes; asked for scores, which all of them must be, they
+    add up. They count where they compute, for the processes may have no other way to each other.
+
+    Args:
+        metric: that counts.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
 
     @abstractmethod
     def see(self, outputs: Outputs, batch: Batch) -> None:
@@ -48,11 +55,11 @@ class PassScore(pl.Callback, ABC):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Start anew."""
-        self.reset()
+        self._metric.to(pl_module.device).reset()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: pl.LightningModule) -> None:
         """Start anew."""
-        self.reset()
+        self._metric.to(pl_module.device).reset()
 
     def on_validation_batch_end(
         self,
@@ -88,42 +95,35 @@ class StudyDice(PassScore):
     """
 
     def __init__(self, n_classes: int, batch_size: int) -> None:
-        self._metric = DiceStudy(n_classes, batch_size)
-
-    def reset(self) -> None:
-        """Forget the pass before."""
-        self._metric.reset()
+        self._dice = DiceStudy(n_classes, batch_size)
+        super().__init__(self._dice)
 
     def see(self, outputs: Outputs, batch: Batch) -> None:
         """Score a batch."""
         found = pixel_ids(outputs, batch)
-        self._metric.update(found.predicted.cpu(), found.truth.cpu())
+        self._dice.update(found.predicted, found.truth)
 
     def scores(self) -> dict[str, float]:
         """`dice_study_batch<n>`."""
-        return self._metric.scores()
+        return self._dice.scores()
 
 
 class PixelCalibration(PassScore):
     """How far the probability of the likeliest class can be believed, over all known pixels alike.
 
-    Pixels are added up where they lie; what leaves the device is one table of bins a batch.
+    Pixels are added up where they lie.
     """
 
     def __init__(self) -> None:
-        self._counts = CountsByImage(1, BINS, 4, dtype=torch.float64)
-
-    def reset(self) -> None:
-        """Forget the pass before."""
-        self._counts.reset()
+        super().__init__(CountsByImage(1, BINS, 4, dtype=torch.float64))
 
     def see(self, outputs: Outputs, batch: Batch) -> None:
         """Add a batch."""
-        self._counts.update(0, pixel_calibration_counts(outputs, batch).cpu().numpy())
+        self._metric.update(0, pixel_calibration_counts(outputs, batch))
 
     def scores(self) -> dict[str, Any]:
         """`ece` and `brier`, and what a reliability diagram shows: lists, one value a bin."""
-        counts = self._counts.compute()[0].numpy()
+        counts = self._metric.compute()[0].cpu().numpy()
         bins = reliability(counts)
         return {
             "low": bins.low.tolist(),

@@ -11,15 +11,28 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from tissueseg.contracts import Batch, EncoderSpec, Features, Outputs
 from tissueseg.data.features import as_encoded
 from tissueseg.decoders.base import Decoder
 from tissueseg.encoders.base import Encoder
-from tissueseg.errors import FeatureOverflowError, LossNotFiniteError, SpecMismatchError
+from tissueseg.errors import (
+    FeatureOverflowError,
+    LossNotFiniteError,
+    PeerLostError,
+    SpecMismatchError,
+)
 from tissueseg.losses.weighted_sum import LossValue, WeightedSum
 from tissueseg.metrics.pixels import pixel_ids
 from tissueseg.metrics.semantic import PooledConfusion, SemanticScores, semantic_scores
+from tissueseg.modules.group import ALONE, Group
+from tissueseg.modules.whole_batch import (
+    share_loss_parameters,
+    share_statistics,
+    whole_batch,
+    window_share,
+)
 
 _FROZEN = "encoder."
 
@@ -38,6 +51,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: groups of parameters -> optimizer.
         scheduler: optimizer -> scheduler, stepped once per epoch.
         encoder_lr: share of the learning rate that what learns of the encoder has.
+        group: of the processes that train together.
     """
 
     def __init__(
@@ -52,6 +66,7 @@ class SegmentationModule(pl.LightningModule):
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
         encoder_lr: float = 1.0,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
         self.spec, self.encoder, self.loss = spec, encoder, loss
@@ -60,7 +75,13 @@ class SegmentationModule(pl.LightningModule):
         self.metrics = nn.ModuleDict(metrics)  # registered, so that the counts move with the module
         self._classes, self._tissues = tuple(classes), tissues
         self._optimizer, self._scheduler = optimizer, scheduler
-        self._encoder_lr = encoder_lr
+        self._encoder_lr, self._group = encoder_lr, group
+        # Kept here, and not by Lightning: a fit that is stopped within an epoch goes on with them.
+        self.means = nn.ModuleDict({name: MeanMetric() for name in ("_total", *loss.losses)})
+        for mean in self.means.values():
+            assert isinstance(mean, MeanMetric)
+            mean.persistent(True)
+        share_loss_parameters(loss, group)
 
     def forward(self, image: Tensor, present: Tensor | None = None) -> Outputs:
         """Logits per head for normalised tiles with the encoder's halo.
@@ -88,9 +109,15 @@ class SegmentationModule(pl.LightningModule):
         planned = self.trainer.estimated_stepping_batches
         self.decoder.set_progress(min(1.0, self.trainer.global_step / max(planned, 1)))
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the losses of the epoch before."""
+        for mean in self.means.values():
+            mean.reset()  # pyright: ignore[reportCallIssue]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        return self._step(batch, "train")[0].total
+        """Loss of one batch of all processes, so that the mean of their gradients is its gradient."""
+        loss = self._step(batch, "train")[0].total
+        return loss * (self._group.of * self._share(len(batch.tissue), batch_idx))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Count one batch; the logits go to callbacks."""
@@ -129,8 +156,9 @@ class SegmentationModule(pl.LightningModule):
         return groups
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the counts of the epoch before."""
+        """Forget the counts of the epoch before; processes go on with the statistics of the first."""
         self.confusion("val").reset()
+        share_statistics(self.decoder, self._group)
 
     def on_test_epoch_start(self) -> None:
         """Forget the counts of the run before."""
@@ -172,9 +200,12 @@ class SegmentationModule(pl.LightningModule):
         features = self.features(batch)
         self._refuse_overflow(features, batch, stage)
         outputs = self.decoder(features)
-        loss = self.loss(outputs, batch)
+        training = stage == "train"
+        loss = self.loss(
+            *(whole_batch(outputs, batch, self._group) if training else (outputs, batch))
+        )
         self._refuse_nan(loss, outputs, batch, stage)
-        self._log_loss(loss, stage, len(batch.image))
+        (self._mean_loss if training else self._log_loss)(loss, stage, len(batch.tissue))
         if stage in self.metrics:
             predicted, truth = pixel_ids(outputs, batch)
             self.confusion(stage).update(predicted, truth, batch.tissue)
@@ -200,9 +231,16 @@ class SegmentationModule(pl.LightningModule):
             return
         terms = [name for name, value in loss.terms.items() if not value.isfinite()]
         finite = torch.stack([logits.flatten(1).isfinite().all(1) for logits in outputs.values()])
+        good = finite.all(0)
+        place, known = self._place(batch, stage, good), not bool(good.all())
+        if stage == "train":  # all processes have this loss; one of them has the tile
+            places = self._group.gathered((place, known))
+            if not self._group.leads:
+                raise PeerLostError("the loss is not finite.")
+            place = next((place for place, known in places if known), place)
         raise LossNotFiniteError(
             f"{stage}/loss is {float(loss.total.detach())} in epoch {self.current_epoch + 1}, in its "
-            f"terms {', '.join(terms) or '(their sum)'}, at {self._place(batch, stage, finite.all(0))}: "
+            f"terms {', '.join(terms) or '(their sum)'}, at {place}: "
             "lower optim.optimizer.lr, choose trainer.precision=32-true or look at the options of these "
             "terms. The best decoder of the epochs before is kept."
         )
@@ -216,14 +254,31 @@ class SegmentationModule(pl.LightningModule):
         )
         return f"tissue {tissue}, tile at row {y}, column {x}"
 
+    def _share(self, tiles: int, batch_idx: int) -> float:
+        """What a batch counts in a step that gathers several; 1 but for the last step of an epoch."""
+        gathered = self.trainer.accumulate_grad_batches
+        if gathered == 1:
+            return 1.0
+        loader: Any = self.trainer.train_dataloader
+        in_epoch, batches = len(loader.sampler), int(self.trainer.num_training_batches)
+        return window_share(batch_idx, tiles, gathered, loader.batch_size, in_epoch, batches)
+
+    def _mean_loss(self, loss: LossValue, stage: str, count: int) -> None:
+        """Add to the means of the epoch; each process has the loss of all."""
+        values = {"_total": loss.total.detach(), **loss.terms}
+        for name, mean in self.means.items():
+            mean.update(values[name], count)  # pyright: ignore[reportCallIssue]
+            key = f"{stage}/loss" if name == "_total" else f"{stage}/loss/{name}"
+            self.log(key, mean, on_step=False, on_epoch=True, prog_bar=name == "_total")  # pyright: ignore[reportArgumentType]
+
     def _log_loss(self, loss: LossValue, stage: str, count: int) -> None:
         how: dict[str, Any] = {
             "on_step": False,
             "on_epoch": True,
-            "batch_size": count,
+            "batch_size": float(count),  # of whole numbers, Lightning cuts the mean over processes
             "sync_dist": True,
         }
-        self.log(f"{stage}/loss", loss.total.detach(), prog_bar=stage == "train", **how)
+        self.log(f"{stage}/loss", loss.total.detach(), **how)
         self.log_dict({f"{stage}/loss/{name}": v for name, v in loss.terms.items()}, **how)
 
     def _log_scores(self, stage: str) -> None:

@@ -36,11 +36,17 @@ def check_tracking(options: Mapping[str, Any]) -> None:
         options: the node `logger`.
 
     Raises:
-        ConfigError: a `WANDB_MODE` that W&B would not take, or TensorBoard is not installed.
+        ConfigError: a `WANDB_MODE` that W&B would not take, a user without a home folder, in which
+            W&B looks for keys, or TensorBoard is not installed.
     """
     mode = _mode_said() or "offline"
     if mode not in _MODES:
         raise ConfigError(f"WANDB_MODE={mode} is unknown: choose from {', '.join(_MODES)}.")
+    if options.get("wandb") is not None and os.path.expanduser("~") == "~":  # noqa: PTH111 - raises nothing
+        raise ConfigError(
+            "logger=wandb wants a home folder, and this user has none: set HOME to a folder that can be "
+            "written, or choose logger=csv."
+        )
     if options.get("tensorboard") and find_spec("tensorboard") is None:
         raise ConfigError(
             "logger.tensorboard wants the package tensorboard, which is not installed: "
@@ -48,19 +54,28 @@ def check_tracking(options: Mapping[str, Any]) -> None:
         )
 
 
-def open_tracking(folder: Path, name: str, config: Mapping[str, Any]) -> list[Logger]:
+def open_tracking(
+    folder: Path,
+    name: str,
+    config: Mapping[str, Any],
+    identity: str | None = None,
+    goes_on: bool = False,
+) -> list[Logger]:
     """Start what `config.logger` asks for inside the run folder, on the first process only.
 
     Args:
         folder: of the run.
         name: of the run.
         config: resolved, shown beside the run.
+        identity: by which W&B knows the run again; None: a new one.
+        goes_on: with epochs after those that were logged before.
     """
     if rank_zero_only.rank != 0:
         return []
     options, loggers = config["logger"], list[Logger]()
     if options.get("wandb") is not None:
-        loggers.append(_open_wandb(folder, name, config, options["wandb"]))
+        known = {"id": identity, "resume": "allow" if goes_on else None}
+        loggers.append(_open_wandb(folder, name, config, options["wandb"] | {"known": known}))
     if options.get("tensorboard"):
         loggers.append(EpochBoard(folder, name=TENSORBOARD, version="", default_hp_metric=False))
     return loggers
@@ -91,6 +106,12 @@ class EpochRows(WandbLogger):
         self.monitor, self.artifacts = monitor, artifacts
         self._best, self._rows = -math.inf, 0
         self._held: dict[str, Any] = {}  # logged without an epoch
+
+    def go_on(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Log behind the epochs of a run that was stopped."""
+        found = (row.get(self.monitor, math.nan) for row in rows)
+        self._best = max((score for score in found if math.isfinite(score)), default=-math.inf)
+        self._rows = len(rows)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -171,6 +192,7 @@ def _open_wandb(
         "project": options.get("project"),
         "entity": options.get("entity"),
         "dir": str(folder),
+        **options.get("known", {}),
         "config": {**config, "metric_definitions": METRIC_DEFINITIONS},
         "settings": settings,
     }

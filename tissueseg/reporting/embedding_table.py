@@ -57,7 +57,7 @@ def store_line(stored: StoreListing, tissues: int) -> str:
     """
     store = stored.store
     assert store is not None
-    known = stored.origin.store.tissues if stored.origin.store else ()
+    known = frozenset(stored.origin.store.tissues) if stored.origin.store else ()
     complete = sum(t.name in known and not t.fault for t in stored.tissues)
     said = [
         f"{stored.path.name}: {store.spec.label}",

@@ -9,6 +9,8 @@ from typing import Any
 
 _MATTERS_NOT = (
     "run_dir",
+    "resume",
+    "state",
     "name",
     "logger",
     "panels",

@@ -16,7 +16,11 @@ STAMP = "prediction.json"
 
 
 def write_stamp(
-    folder: Path, made_by: Mapping[str, Any], exports: Sequence[str], summary: TissueSummary
+    folder: Path,
+    made_by: Mapping[str, Any],
+    exports: Sequence[str],
+    summary: TissueSummary,
+    job: str,
 ) -> None:
     """Say that a tissue's folder is complete; the last that is written to it.
 
@@ -25,9 +29,10 @@ def write_stamp(
         made_by: all that its cells depend on.
         exports: what was written of them.
         summary: for its page.
+        job: name of what found them.
     """
-    stamp = {"made_by": made_by, "exports": list(exports), "summary": summary.as_dict()}
-    write_json(folder / STAMP, stamp)
+    stamp = {"made_by": made_by, "exports": list(exports), "job": job}
+    write_json(folder / STAMP, stamp | {"summary": summary.as_dict()})
 
 
 def is_complete(folder: Path) -> bool:
@@ -36,7 +41,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def is_there(
-    folder: Path, made_by: Mapping[str, Any], exports: Sequence[str], again: bool = False
+    folder: Path, made_by: Mapping[str, Any], exports: Sequence[str], again: str | None = None
 ) -> bool:
     """Whether a tissue was predicted before, by the same means, with all that is wanted of it.
 
@@ -44,7 +49,7 @@ def is_there(
         folder: of the tissue.
         made_by: all that its cells depend on.
         exports: what is wanted of them.
-        again: it is to be predicted whatever is there, if that was predicted.
+        again: name of a job that predicts again what others have predicted; None: it is kept.
 
     Raises:
         TissueDataError: something else stands in its place.
@@ -53,19 +58,22 @@ def is_there(
         return False
     if (found := _stamp(folder)) is None:
         raise TissueDataError(f"{folder} was not made by predict: choose another out.")
-    if again:
+    if again is not None and found.get("job") != again:
         return False
     differ = sorted(key for key in made_by if found["made_by"].get(key) != made_by[key])
     lacking = sorted(set(exports) - set(found["exports"]))
     if not differ and not lacking:
         return True
+    if again is not None:
+        return False
     how = f"made with another {', '.join(differ)}" if differ else f"without {', '.join(lacking)}"
     raise TissueDataError(f"{folder} exists already, {how}: choose another out or overwrite=true.")
 
 
 def found_in(out: Path) -> list[TissueSummary]:
     """Of all complete tissues in the folder of a prediction, by their names."""
-    stamps = (_stamp(folder) for folder in sorted(out.iterdir()))
+    shown = (folder for folder in sorted(out.iterdir()) if not folder.name.startswith("."))
+    stamps = map(_stamp, shown)  # hidden ones may be complete, too, and left by who was killed
     return [TissueSummary.from_dict(stamp["summary"]) for stamp in stamps if stamp]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 
 from tissueseg import __version__
 from tissueseg.config import CONFIG_DIR
-from tissueseg.errors import RunFolderError
+from tissueseg.errors import RunFolderError, TissuesegError, in_one_line
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -25,7 +27,16 @@ METRICS = "metrics.json"
 COST = "cost.json"
 DECODER = "decoder.ckpt"
 PANELS = "panels"
+STATE = "state"
+
+BEGUN_WITH_OTHER = "was begun with other"
+"""Words of the refusal to go on with a run, by which a study knows that it must begin anew."""
 CONFUSION = {"val": "confusion.npy", "test": "confusion_test.npy"}
+
+_DISK = {
+    getattr(errno, name)
+    for name in ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "ENOENT", "ESTALE", "EACCES"]
+}
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "scipy", "zarr", "hydra-core", "wandb")
 
@@ -78,14 +89,57 @@ def open_run_folder(folder: Path) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write atomically; NaN becomes null."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n"
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the name of a file when the block ends well."""
+    partial = path.with_name(f"{path.name}.partial")
+    yield partial
     partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        RunFolderError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is missing or damaged: {in_one_line(error)}.") from error
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say of a run's folder what the disk says, in place of a traceback.
+
+    Raises:
+        RunFolderError: the disk is full, the folder is gone, …
+    """
+    try:
+        yield
+    except TissuesegError:
+        raise
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        begun = (folder / CONFIG).is_file()
+        then = f"and go on with resume={folder}" if begun else "and start the same command again"
+        raise RunFolderError(
+            f"{folder} cannot be written to ({in_one_line(error)}): what was written before is kept. "
+            f"Mend that, {then}."
+        ) from error
 
 
 def save_confusion(folder: Path, side: str, counts: np.ndarray) -> None:
     """Write the counts (n_tissues, n, n) [tissue, truth, prediction] of one side."""
-    np.save(folder / CONFUSION[side], counts, allow_pickle=False)
+    with written_whole(folder / CONFUSION[side]) as partial, partial.open("wb") as file:
+        np.save(file, counts, allow_pickle=False)
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
+from uuid import uuid4
 
 from tissueseg.errors import StoreWriteError
 from tissueseg.reporting.overview_pictures import Pair
@@ -210,9 +211,11 @@ def _provenance(summary: TissueSummary) -> str:
 
 def _write(folder: Path, text: str) -> Path:
     path = folder / NAME
+    draft = folder / f".{NAME}-{uuid4().hex}"  # several processes may write it
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
     except OSError as error:
         raise StoreWriteError(
             f"cannot write {path}: {error}. Free space, or choose another folder."

@@ -83,6 +83,17 @@ class Claims:
                     return claim
         return None
 
+    def held_here(self, name: str) -> bool:
+        """Whether a process of this host holds a tissue; of others' it takes patience to know.
+
+        Raises:
+            TissueDataError: the disk refuses.
+        """
+        with _disk_errors(self.folder):
+            newest = _newest(self.folder / name)
+            found = None if newest.free else _read(newest.path)
+        return bool(found and found.worker and found.worker.host == host())
+
     def close(self) -> None:
         """Release what is held, and stop the heartbeat."""
         self._closed.set()

@@ -204,7 +204,7 @@ def _tissues(
 
 def _digests(store: EmbeddingStore, tissue: str, source: TissueStore) -> dict[str, str] | None:
     """Of the images a tissue has now; None: the store does not tell, or has no such tissue."""
-    if tissue not in source.tissues:
+    if tissue not in source:
         return None
     try:
         return source.image_digests(tissue, Modality(store.fields["modality"]))

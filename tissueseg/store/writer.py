@@ -73,7 +73,7 @@ class TissueWriter:
         self.overwrite = overwrite
         self._recipe = _digest([layout.SCHEMA, asdict(self.header), recipe])
         self._workplace = Workplace(self.path, keep=resume)
-        self._entries: list[TissueEntry] = []
+        self._entries: dict[str, TissueEntry] = {}
         self._records: dict[Path, dict[str, Any]] = {}
         self._check_target()
 
@@ -103,7 +103,7 @@ class TissueWriter:
             if stamps:
                 stamps.check(name)
                 self._workplace.finish(name, {"stamp": stamps.of(name), "entry": _listed(entry)})
-            self._entries.append(entry)
+            self._entries[name] = entry
         except OSError as error:
             if isinstance(error, TissuesegError):
                 raise
@@ -115,12 +115,11 @@ class TissueWriter:
         if note is None or note["stamp"] != stamps.of(name):
             return False
         self._check_name(name)
-        self._entries.append(TissueEntry(*note["entry"]))
+        self._entries[name] = TissueEntry(*note["entry"])
         return True
 
     def _check_name(self, name: str) -> None:
-        taken = any(entry.name == name for entry in self._entries)
-        if taken or not is_plain_name(name):
+        if name in self._entries or not is_plain_name(name):
             raise TissueDataError(
                 f"tissue name {name!r} is taken or not a plain file name: rename it."
             )
@@ -188,8 +187,7 @@ class TissueWriter:
         if not self._entries:
             raise TissueDataError(f"no tissue to write to {self.path}: the source is empty.")
         self._check_target()
-        names = {entry.name for entry in self._entries}
-        root = self._workplace.settle(names)
+        root = self._workplace.settle(self._entries)
         root.attrs[layout.ATTRIBUTE] = {
             "schema": layout.SCHEMA,
             "mpp": self.header.mpp,
@@ -197,7 +195,7 @@ class TissueWriter:
             "panel": [asdict(c) for c in self.header.panel],
             "images": list(self.header.images),
             "moments": self.header.moments,
-            "tissues": [_listed(entry) for entry in self._entries],
+            "tissues": [_listed(entry) for entry in self._entries.values()],
         }
         self._workplace.publish()
 

@@ -21,7 +21,7 @@ def chosen(store: TissueStore, tissues: Sequence[str] | None) -> tuple[str, ...]
         StoreNotFoundError: arrays of a tissue are gone.
     """
     wanted = store.tissues if tissues is None else tuple(dict.fromkeys(tissues))
-    unknown = [tissue for tissue in wanted if tissue not in store.tissues]
+    unknown = [tissue for tissue in wanted if tissue not in store]
     if unknown or not wanted:
         raise ConfigError(
             f"tissues={list(wanted)}: {store.address} holds {name_some(store.tissues)}. Choose from "
@@ -62,7 +62,9 @@ def complete(target: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Ite
     except OSError as error:
         if isinstance(error, TissuesegError):
             raise
-        raise TissueDataError(f"cannot write {target}: {error}.") from error
+        raise TissueDataError(
+            f"cannot write {target}: {error}. Free space there, or choose another folder."
+        ) from error
     finally:
         place.discard()
         place.remove_parents()
