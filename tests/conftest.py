@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import tifffile
 import torch
 import yaml
 from PIL import Image
+from quick_composing import compose_quickly
 from safetensors.torch import load_file
 
 from tissueseg.contracts import Channel, TissueClass
 from tissueseg.store.planes import Tissue
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # others load the machine, too
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +38,22 @@ def one_thread() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """What a command that ran in this process leaves would meet tests of other things."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_composing() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        compose_quickly(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +87,48 @@ def golden() -> Callable[[str], dict[str, torch.Tensor]]:
 
 LARGEST_ERRORS: list[str] = []
 """Of every comparison with a published network, shown below the tests."""
+
+MOST_WORKERS = 8  # each takes a GB and some seconds to start
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the same options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Spread the whole suite over the processors, unless `-n` says otherwise.
+
+    Parts of it, benchmarks and what is watched (`-s`, `--pdb`) stay in one process, as all does with
+    `-n 0` or `-p no:xdist`.
+    """
+    option, is_worker = config.option, hasattr(config, "workerinput")
+    spread = getattr(option, "numprocesses", 0)  # None: nothing was said; 0: pytest-xdist is off
+    if spread is None and not is_worker and is_whole_and_unwatched(config):
+        option.numprocesses = spread = min(usable_cpus(), MOST_WORKERS)
+        option.dist = "worksteal"  # neighbours share fixtures, and none waits for a last long file
+    if spread or is_worker:
+        option.benchmark_disable = True  # which it warns of otherwise, below the summary
+
+
+def is_whole_and_unwatched(config: pytest.Config) -> bool:
+    option, here = config.option, Path(__file__).parent
+    whole = any(here.is_relative_to(config.invocation_params.dir / arg) for arg in config.args)
+    watched = option.capture == "no" or option.usepdb or option.collectonly
+    measured = "benchmark" in option.markexpr.replace("not benchmark", "")
+    return whole and not watched and not measured
+
+
+def usable_cpus() -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return usable or 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands what it recorded to the process that shows it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["largest_errors"] = LARGEST_ERRORS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    LARGEST_ERRORS.extend(getattr(node, "workeroutput", {}).get("largest_errors", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

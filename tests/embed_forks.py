@@ -63,13 +63,16 @@ class Forks:
 
 def serve() -> None:
     """Answer each line with exit codes."""
+    import pytest
     import torch
+    from quick_composing import compose_quickly
 
     from tissueseg import assembly, embed, features, preflight
     from tissueseg.modules import embedding
     from tissueseg.store import embedding_writer
 
     torch.set_num_threads(1)
+    compose_quickly(pytest.MonkeyPatch())
     print(
         "ready with", assembly, embed, features, preflight, embedding, embedding_writer, flush=True
     )

@@ -166,7 +166,11 @@ def test_an_unknown_modality_is_refused_with_the_known_ones():
 
 
 def test_class_weights_that_wait_for_the_data_do_not_stop_the_check():
-    preflight.check(compose("setting=demo", "class_weights=inverse_frequency"))
+    config = compose("setting=demo", "class_weights=inverse_frequency")
+    preflight.check(config)
+    assert config.class_weights == "inverse_frequency"  # waits on
+    with pytest.raises(ConfigError, match=r"ce\.loss cannot be built"):
+        build(config.loss)
 
 
 def reach(path: Path, how: str) -> DictConfig:

@@ -46,14 +46,18 @@ class Recorder(pl.LightningModule):
 
 def main(store: str, out: str) -> None:
     """Fit for two epochs, as `train` would."""
-    words = (*TINY, f"store.path={store}", "modality=he", "epochs=2", "data.batch_size=3")
+    words = (*TINY, f"store.path={store}", "modality=he", "epochs=2", "data.batch_size=4")
     config = compose(*words, "trainer.devices=2", "+trainer.strategy=ddp_fork")
     spec = preflight.check(config)
     opened = assembly.open_store(config, None)
     split = assembly.open_split(config, opened)
     data = assembly.open_data(config, opened, split, FeatureSource(spec, None, None))
     trainer = assembly.build(
-        config.trainer, logger=False, enable_progress_bar=False, enable_checkpointing=False
+        config.trainer,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        sync_batchnorm=False,  # torch's refuses a CPU
     )
     trainer.fit(Recorder(Path(out)), datamodule=data)
 

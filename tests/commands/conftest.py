@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,9 +79,15 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, demo_cache: Path) -> 
     return folder
 
 
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To be copied, which is far quicker than to be written."""
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with a cohort."""
     monkeypatch.chdir(tmp_path)
-    write_cohort(tmp_path)
+    shutil.copytree(cohort, tmp_path / cohort.name)
     return tmp_path

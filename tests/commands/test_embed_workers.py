@@ -6,10 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +15,10 @@ import torch
 from feature_runs import WORDS, feature_store, write_cohort
 from stores import compose, random_tissue
 
-from tissueseg import workers as workers_module
+from tissueseg import ranks
 from tissueseg.command import one_line
 from tissueseg.contracts import Modality
+from tissueseg.devices import chosen_devices, own_device
 from tissueseg.errors import ConfigError
 from tissueseg.store.embedding_writer import work_folder
 from tissueseg.store.embeddings import EmbeddingStore, State
@@ -35,18 +34,27 @@ def states(cohort: Path, features: Path) -> dict[str, State]:
     return EmbeddingStore(features).states(digests)
 
 
+class Worker:
+    """Stands for a process that has ended."""
+
+    def __init__(self, code: int) -> None:
+        self.poll = self.wait = lambda: code
+        self.kill = self.send_signal = lambda *_: None
+
+
 class Workers:
     """Stands for `subprocess`: processes that end at once with the codes they were given."""
 
-    TimeoutExpired = subprocess.TimeoutExpired
-
     def __init__(self, *codes: int) -> None:
         self.codes, self.commands = iter(codes), list[list[str]]()
+        self.devices = list[str]()
 
-    def Popen(self, command: list[str], env: dict[str, str]) -> Any:
+    def Popen(self, command: list[str], env: dict[str, str], process_group: int) -> Worker:
         self.commands.append(command)
+        self.devices.append(env["LOCAL_RANK"])
         assert env["OMP_NUM_THREADS"] == os.environ["OMP_NUM_THREADS"]  # if the user says so
-        return SimpleNamespace(wait=partial(next, self.codes))
+        assert process_group == 0  # of its own: the signals of a terminal are passed on
+        return Worker(next(self.codes))
 
     def words(self) -> list[list[str]]:
         """Of each worker's command line, behind the name of the module."""
@@ -55,17 +63,15 @@ class Workers:
 
 
 @pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Workers]]:
+def workers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Workers]:
     """From its call on, workers end with these codes."""
-    before = signal.getsignal(signal.SIGTERM)
 
     def end_with(*codes: int) -> Workers:
         made = Workers(*codes)
-        monkeypatch.setattr(workers_module, "subprocess", made)
+        monkeypatch.setattr(ranks, "subprocess", made)
         return made
 
-    yield end_with
-    signal.signal(signal.SIGTERM, before)
+    return end_with
 
 
 @pytest.fixture
@@ -82,7 +88,8 @@ def test_a_worker_that_is_killed_is_told_of(
     result = command("embed", *WORDS, "trainer.devices=2")
     assert (result.code, result.err) == (
         137,
-        f"error: a worker was ended by signal {signal.SIGKILL:d}: embed again.\n",
+        "error: process 2 of 2 was ended by SIGKILL, as systems do that are out of memory: the others "
+        "go on. Start the same command again for what they leave.\n",
     )
 
 
@@ -107,22 +114,36 @@ def test_workers_are_given_the_words_of_their_job(
     made = workers(*[0] * 4)
     swept = ("--multirun", *WORDS, "encoder.seed=0,1", "hydra.sweep.dir=swept")
     assert command("embed", *swept, "trainer.devices=2", "batch_size=4").code == 0
-    jobs = [[*WORDS, f"encoder.seed={seed}", "batch_size=4"] for seed in (0, 0, 1, 1)]
-    wanted = [[word.replace(" ", "") for word in (*job, "trainer.devices=1")] for job in jobs]
+    given = ("trainer.devices=2", "batch_size=4")
+    jobs = [[*WORDS, f"encoder.seed={seed}", *given] for seed in (0, 0, 1, 1)]
+    wanted = [[word.replace(" ", "") for word in job] for job in jobs]
     assert made.words() == wanted  # a sweep spells lists without blanks
 
 
 def test_each_gpu_has_a_worker(
-    command: Command, here: Path, workers: Callable[..., Workers], two_gpus: None
+    command: Command,
+    here: Path,
+    workers: Callable[..., Workers],
+    two_gpus: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = workers(0, 0)
-    assert command("embed", *WORDS, "trainer=gpu", "trainer.devices=auto").code == 0
-    assert [words[-1] for words in made.words()] == ["trainer.devices=[0]", "trainer.devices=[1]"]
+    for asked, gpus in (("auto", ["cuda:0", "cuda:1"]), ("[1,0]", ["cuda:1", "cuda:0"])):
+        made.codes, made.devices = iter((0, 0)), []
+        asking = ("trainer=gpu", f"trainer.devices={asked}")
+        assert command("embed", *WORDS, *asking).code == 0
+        assert [own(number, *asking, monkeypatch=monkeypatch) for number in made.devices] == gpus
+
+
+def own(number: str, *words: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device of a process of that number."""
+    with monkeypatch.context() as patch:
+        patch.setenv("LOCAL_RANK", number)
+        return str(own_device(compose(*words, name="embed")))
 
 
 def devices(*words: str) -> list[str]:
-    found = workers_module.chosen_devices(compose(*words, name="embed"))
-    return [str(device) for device in found]
+    return [str(device) for device in chosen_devices(compose(*words, name="embed"))]
 
 
 @pytest.mark.parametrize(("asked", "count"), [("1", 1), ("2", 2), ("-1", 1), ("auto", 1)])
@@ -166,39 +187,37 @@ def test_a_task_of_a_cluster_takes_its_own_gpu(
     for task, gpu in (("0", "cuda:0"), ("1", "cuda:1"), ("2", "cuda:0")):
         monkeypatch.setenv("SLURM_LOCALID", task)
         assert devices("trainer=gpu", "trainer.devices=1") == [gpu]
+        assert str(own_device(compose("trainer=gpu", name="embed"))) == gpu
     assert devices("trainer=gpu", "trainer.devices=2") == ["cuda:0", "cuda:1"]
     assert devices("trainer.devices=1") == ["cpu"]
 
 
-IMPATIENT = """
-from tissueseg import workers
-from tissueseg.command import run_command
-from tissueseg.embed import embed
-
-workers._PATIENCE_S = 0.1
-run_command("embed", embed)
-"""
 SLOW = ("views=8", "batch_size=1", "threads=1", "trainer.devices=2")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "code", "interrupted"), [(signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 3)]
+    ("sent", "code", "said"),
+    [
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGINT, 130, "interrupted\n" * 2),
+        (signal.SIGKILL, -9, "the process that started this one is gone: it ends, too\n" * 2),
+    ],
+    ids=["terminated", "interrupted", "killed"],
 )
 def test_workers_end_with_the_command_that_began_them(
-    here: Path, sent: signal.Signals, code: int, interrupted: int
+    here: Path, sent: signal.Signals, code: int, said: str
 ) -> None:
     write_cohort(here, {n: random_tissue(1024, 1024, patient=n) for n in "abc"})
-    command, pipe = [sys.executable, "-c", IMPATIENT, *WORDS, *SLOW], subprocess.PIPE
+    command, pipe = [sys.executable, "-m", "tissueseg.embed", *WORDS, *SLOW], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as parent:
         assert parent.stdout is not None
         at_work = (line for line in parent.stdout if line.startswith("encoding "))
         assert {next(at_work), next(at_work)} == {"encoding a\n", "encoding b\n"}
         parent.send_signal(sent)
         out, err = parent.communicate()  # until all who write into these pipes have ended
-    assert (parent.returncode, err) == (code, "interrupted\n" * interrupted)
+    assert (parent.returncode, err) == (code, said)
     assert out == ""
     found = states(here / "cohort.zarr", feature_store(here))
     assert set(found.values()) == {State.MISSING}
-    left = list(work_folder(feature_store(here)).glob("tissues/*"))
-    assert bool(left) == (sent == signal.SIGTERM)
+    assert list(work_folder(feature_store(here)).glob("tissues/*")) == []

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 import torch
-from feature_runs import WORDS, error_line, write_cohort
+from feature_runs import error_line
+from stained_runs import stained, stained_run
 from stores import CLASSES, random_tissue, write_store
 
-from tissueseg.store.planes import Tissue
 from tissueseg.store.tissues import TissueStore
 from tissueseg.store.writer import TissueWriter
 from tissueseg.tables.label_image import read_labels
@@ -33,28 +33,10 @@ ALONE = ("workers=0", "preview=false")
 FORMATS = "formats=[csv,parquet,geojson,geoparquet,anndata]"
 
 
-def stained(height: int, width: int, seed: int, **parts: Any) -> Tissue:
-    """A tissue whose nuclei can be seen."""
-    tissue = random_tissue(height, width, seed, patient=str(seed))
-    dark = np.where(tissue.instances > 0, 160, 0)
-    he = np.stack([220 - dark, 200 - dark, 230 - dark // 2]).astype(np.uint8)
-    return tissue._replace(he=he, **parts)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on H&E, trained on a store of its own, not to be changed."""
-    from tissueseg.command import run_command
-    from tissueseg.train import train
-
-    folder = tmp_path_factory.mktemp("trained")
-    write_cohort(folder, {name: stained(128, 128, seed) for seed, name in enumerate("abc")})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        words = [*WORDS, "decoder=panoptic", "epochs=12", "run_dir=run"]
-        patch.setattr(sys, "argv", ["tissueseg.train", *words])
-        run_command("train", train)
-    return folder / "run"
+    return stained_run(tmp_path_factory.mktemp("trained"), "epochs=12")
 
 
 @pytest.fixture
@@ -343,7 +325,8 @@ REFUSED = {
     "embedding=maybe": "embedding=maybe: wanted true or false",
     "data.tile_px=20": "data.tile_px=20 is not a multiple of the 8 px patch",
     "store.path=nowhere.zarr": "no tissue store at nowhere.zarr",
-    "trainer.devices=2": "predict computes on one so far",
+    "trainer.devices=[0,1]": "wanted how many, -1 for all",
+    "wait=maybe": "wait=maybe: wanted true or false",
     "trainer.accelerator=tpu": "trainer.accelerator=tpu is unknown",
     "views=8.0": "views=8.0 is unknown",
     "tissues=a": "wanted names as in tissues=[a,b]",

@@ -143,7 +143,7 @@ def test_lightning_leaves_our_samplers_alone() -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_every_side(tmp_path: Path) -> None:
-    """25 tiles: 12 each are trained on, 13 and 12 are scored, in five batches and in four."""
+    """25 tiles: 12 each are trained on, 13 and 12 are scored, in four batches and in three."""
     store = write_store(tmp_path / "s.zarr", three_tissues(160))
     script = Path(__file__).parents[1] / "two_ranks.py"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From its call on, whoever builds an encoder fails."""
+    """From its call on, whoever builds an encoder to train or score with fails."""
+    import_module("tissueseg.prediction")  # it keeps what it finds when it is first imported
 
     def refuse(*_: Any) -> None:
         raise AssertionError("an encoder is built")

@@ -41,6 +41,19 @@ def children(pid: int) -> list[int]:
     return list(map(int, told.read_text().split()))
 
 
+def descendants(pid: int) -> list[int]:
+    """Processes that one started, that these started, and so on."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
+
+
+def runs_on(pid: int) -> bool:
+    """Whether it does more than wait for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def write_cohort_of(folder: Path, seed: int) -> Path:
     """A store of five tissues, which are other ones for every seed."""
     folder.mkdir()
@@ -102,12 +115,16 @@ def test_finished_runs_are_kept_and_failed_ones_tried_again(
     folder, _ = study
     monkeypatch.chdir(folder.parents[2])
     before = {path: path.stat().st_mtime_ns for path in folder.glob("baseline/*/*")}
-    result = command("train", *TWO, "hydra/launcher=basic")
+    failed = record(folder, "broken.fold_2-seed_0")
+    result = command("train", *TWO, "split.fold=2", "hydra/launcher=basic")
     assert result.code == 2
-    assert "0 runs finished, 2 kept" in result.out
+    assert "0 runs finished, 1 kept" in result.out
     assert {path: path.stat().st_mtime_ns for path in folder.glob("baseline/*/*")} == before
-    assert record(folder, "baseline.fold_1-seed_0")["state"] == "kept"
-    assert record(folder, "baseline.fold_1-seed_0")["words"]
+    assert record(folder, "baseline.fold_2-seed_0")["state"] == "kept"
+    assert record(folder, "baseline.fold_2-seed_0")["words"]
+    again = record(folder, "broken.fold_2-seed_0")
+    assert (again["state"], again["line"]) == ("failed", failed["line"])
+    assert again["began"] > failed["ended"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +150,7 @@ def test_a_finished_run_is_never_taken_for_another(
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
 def test_a_killed_study_goes_on_and_gives_the_same_numbers(
-    study: tuple[Path, str], tmp_path: Path, demo_cache: Path
+    study: tuple[Path, str], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = study
     words = (*STUDY, "study.arm=baseline", "protocol.jobs=1")
@@ -148,10 +165,10 @@ def test_a_killed_study_goes_on_and_gives_the_same_numbers(
     first = cut / "baseline/fold_1-seed_0/metrics.json"
     stamp = first.stat().st_mtime_ns
     assert len(scores(cut)) == 1
-    with launch(tmp_path, *words) as again:
-        said, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, said
-    assert "fold 1 seed 0: kept" in said
+    monkeypatch.chdir(tmp_path)
+    again = command("train", *words)
+    assert again.code == 0, again.err
+    assert "fold 1 seed 0: kept" in again.out
     assert first.stat().st_mtime_ns == stamp
     assert scores(cut) == scores(whole)
 
@@ -203,12 +220,15 @@ def test_runs_end_with_their_sweep(tmp_path: Path, demo_cache: Path) -> None:
     until = time.monotonic() + 120
     while not (log.is_file() and "epoch 1/" in log.read_text()) and time.monotonic() < until:
         time.sleep(0.2)
+    ours = descendants(process.pid)
     process.kill()
     process.communicate()
-    time.sleep(3)
-    length = log.stat().st_size
-    time.sleep(2)
-    assert log.stat().st_size == length > 0
+    assert ours
+    until = time.monotonic() + 60
+    while any(map(runs_on, ours)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(runs_on, ours))
+    assert "epoch 1/" in log.read_text()
 
 
 @pytest.mark.parametrize(

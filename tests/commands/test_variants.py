@@ -90,7 +90,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_no_such_decoder_is_kept(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("trainer.devices=2",), "make 2 processes, but train runs in one so far"),
+        (("trainer.num_nodes=2",), "start the command on every machine"),
         (("decoder=instance", "loss=ce_dice"), "loss has terms on ['classes']"),
         (("decoder=boundary", "~decoder.heads.classes", "loss=none"), "by none of which pixels"),
         (

@@ -1,11 +1,13 @@
 """What every composition in configs/ promises, through the module that trains it."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from stores import TINY, choices, compose, three_tissues, write_store
 from torch import nn
+from torchmetrics import Metric
 
 from tissueseg import assembly, preflight
 from tissueseg.contracts import IGNORE
@@ -39,6 +41,10 @@ def open_data(config, store):
     return data
 
 
+def scalar(value):
+    return float(value.compute() if isinstance(value, Metric) else value)
+
+
 @pytest.fixture
 def module(config, data):
     """Fresh, in training mode; what it logs is kept in `module.logged`."""
@@ -47,7 +53,8 @@ def module(config, data):
     built = assembly.build_module(config, features, data)
     built.logged = {}
     built.decoder.set_progress(1.0)  # gates are open: what they do is part of the promise
-    built.log = lambda name, value, **how: built.logged.update({name: float(value)})
+    built._trainer = SimpleNamespace(accumulate_grad_batches=1)
+    built.log = lambda name, value, **how: built.logged.update({name: scalar(value)})
     return built.train()
 
 
@@ -157,7 +164,8 @@ def test_checkpoints_hold_no_encoder_and_load_strictly(module):
     checkpoint = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     kept = checkpoint["state_dict"]
-    assert kept.keys() == {f"decoder.{name}" for name in module.decoder.state_dict()}
+    parts = {"decoder": module.decoder, "means": module.means}
+    assert kept.keys() == {f"{key}.{name}" for key in parts for name in parts[key].state_dict()}
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=True)
     del checkpoint["state_dict"][next(iter(kept))]

@@ -150,6 +150,7 @@ def test_slots_listen_to_their_guides_in_the_right_direction(config, spec):
     for sure in (-50.0, 50.0):
         _make_sure(decoder, sure)
         decoder(features_for(spec))
+    assert {name.split(".")[-1] for name in given} == set(filled(config))
     for name, calls in given.items():
         half = len(calls) // 2
         for (values, closed), (again, opened) in zip(calls[:half], calls[half:], strict=True):

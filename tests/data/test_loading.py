@@ -220,9 +220,12 @@ def test_the_thread_works_in_the_callers_modes(mode):
 
 def test_worker_processes_are_left_alone():
     loader = PrefetchLoader(Numbers(2), num_workers=1, persistent_workers=True)
-    batches = iter(loader)
-    assert [batch.tolist() for batch in batches] == [[0], [1]]
-    assert iter(loader) is batches  # its workers persist
+    assert [batch.tolist() for batch in loader] == [[0], [1]]
+    workers = loader._iterator
+    assert workers is not None
+    assert [batch.tolist() for batch in loader] == [[0], [1]]
+    assert loader._iterator is workers  # they persist
+    assert threads() == []
 
 
 def test_a_depth_without_work_ahead_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -134,13 +135,22 @@ def test_what_is_left_out_is_another_in_the_next_epoch():
     assert len(set(left)) > 3
 
 
-@pytest.mark.parametrize(("count", "world"), [(0, 1), (10, 1), (10, 2), (10, 3), (3, 3)])
-def test_scored_items_are_each_on_one_rank(count, world):
-    samplers = [ScoredTiles(range(count), Rank(rank, world)) for rank in range(world)]
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 99])
+@pytest.mark.parametrize(("count", "world"), [(0, 1), (10, 1), (10, 2), (10, 3), (3, 3), (31, 4)])
+def test_scored_items_are_each_on_one_rank(count, world, batch_size):
+    samplers = [ScoredTiles(range(count), Rank(rank, world), batch_size) for rank in range(world)]
     parts = [list(sampler) for sampler in samplers]
     assert [len(part) for part in parts] == [len(sampler) for sampler in samplers]
     assert sorted(item for part in parts for item in part) == list(range(count))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert all(parts) or count == 0
+    (taken,) = {sampler.batch_size for sampler in samplers}
+    assert max(map(len, parts)) - min(map(len, parts)) <= taken <= batch_size
+
+
+def test_ranks_score_the_batches_of_one_process():
+    samplers = [ScoredTiles(range(10), Rank(rank, 2), 4) for rank in range(2)]
+    assert [list(sampler) for sampler in samplers] == [[0, 1, 2, 3, 8, 9], [4, 5, 6, 7]]
+    assert [sampler.batch_size for sampler in samplers] == [4, 4]
 
 
 def test_more_ranks_than_items_are_refused():
@@ -149,4 +159,15 @@ def test_more_ranks_than_items_are_refused():
     ):
         TrainingPicks(shuffled(3), VIEWS, 0, Rank(1, 4))
     with pytest.raises(ConfigError, match="3 scored tiles cannot feed 4 processes: lower trainer"):
-        ScoredTiles(range(3), Rank(3, 4))
+        ScoredTiles(range(3), Rank(3, 4), 1)
+
+
+def test_the_order_of_an_epoch_takes_few_bytes_a_tile():
+    tiles = 200_000
+    tracemalloc.start()
+    try:
+        next(iter(TrainingPicks(EpochShuffle(range(tiles), 0), Views(), 0)))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 24 * tiles  # and 8 that torch allocates, which is not traced

@@ -18,6 +18,7 @@ from tissueseg.data.targets import BoundaryTarget, Targets
 from tissueseg.data.views import Views
 from tissueseg.errors import ConfigError
 
+BEGUN = SimpleNamespace(current=SimpleNamespace(processed=0))
 SPLIT = Split(("a", "b"), ("b",), ("c",))
 TILES = 3 * 5 + 5 * 3  # of 16 px, in the training tissues
 
@@ -31,7 +32,8 @@ def make(store, weights=None, rank=0, world=1, **loading):
         store, SPLIT, normaliser, targets, cut, views=Views(4), sampling=sampling
     )
     if world > 1:
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
+        loop = SimpleNamespace(epoch_progress=BEGUN)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world, fit_loop=loop)
     return data
 
 
@@ -94,9 +96,38 @@ def test_the_last_training_batch_is_dropped_when_asked_for(uneven, drop_last, si
 def test_an_epoch_that_would_be_dropped_as_a_whole_is_refused(uneven):
     with pytest.raises(ConfigError, match=r"leaves out all 30 training tiles .* batch of 31"):
         make(uneven, batch_size=31, drop_last=True)
-    data = make(uneven, world=2, batch_size=16, drop_last=True)
-    with pytest.raises(ConfigError, match=r"leaves out all 15 training tiles .* batch of 16"):
-        data.train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"batch_size": 8}, [4, 4, 4, 3]),
+        ({"batch_size": 8, "drop_last": True}, [4, 4, 4]),
+        ({"batch_size": 16, "drop_last": True}, [8]),  # of 15 tiles
+        ({"batch_size": 8, "at_a_time": 2}, [2] * 7 + [1]),
+        ({"batch_size": 8, "at_a_time": 3, "drop_last": True}, [2] * 6),  # 3 are no part of 4
+    ],
+)
+def test_ranks_share_the_tiles_of_a_step(uneven, options, sizes):
+    for data in ranks(uneven, 2, **options):
+        assert [len(batch.view) for batch in data.train_dataloader()] == sizes
+
+
+def test_a_step_that_ranks_cannot_share_equally_is_refused(uneven):
+    with pytest.raises(ConfigError, match=r"data\.batch_size=9 .* choose a multiple of 2"):
+        make(uneven, world=2, batch_size=9).train_dataloader()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_an_epoch_begins_behind_what_was_done_of_it_and_the_next_is_whole(uneven, workers, batches):
+    whole = make(uneven).train_dataloader()
+    epochs = [seen(whole, epoch) for epoch in range(2)]
+    loader = make(uneven, num_workers=workers).train_dataloader()
+    loader.load_state_dict({"batches": batches})
+    assert seen(loader, 0) == epochs[0][batches * 4 :]
+    assert loader.state_dict() == {"batches": len(whole)}
+    assert seen(loader, 1) == epochs[1]
 
 
 def test_weighted_tiles_shard_by_shard_are_refused(uneven):

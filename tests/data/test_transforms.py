@@ -161,9 +161,19 @@ def test_a_seed_gives_the_same_bits_in_any_order_thread_or_copy(group, recipes):
     assert len(set(first)) == 5
 
 
-def test_all_that_are_usable_pass_their_trial():
-    Transforms("geometry", GEOMETRY, SIDE).try_out()
-    Transforms("he", COLOUR, SIDE).try_out()
+@pytest.mark.parametrize(
+    ("group", "recipes"), [("geometry", GEOMETRY), ("he", COLOUR)], ids=["geometry", "he"]
+)
+def test_all_that_are_usable_pass_their_trial(group, recipes, monkeypatch):
+    tried, judge = [], Transforms._wrong_with
+
+    def listen(self, name, seed, side_px):
+        tried.append((name, seed))
+        return judge(self, name, seed, side_px)
+
+    monkeypatch.setattr(Transforms, "_wrong_with", listen)
+    Transforms(group, recipes, SIDE).try_out()
+    assert set(tried) == {(name, seed) for name in recipes for seed in range(3)}
 
 
 REFUSED = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from stores import random_tissue, write_store
+from stores import random_tissue, whole, write_store
 
 from tissueseg.errors import StoreNotFoundError, TissueDataError, TissuesegError
 from tissueseg.inspection.arrays import check_arrays
@@ -28,8 +28,13 @@ def refused(store: TissueStore, kind: type[TissuesegError]) -> str:
     return str(caught.value)
 
 
-def test_what_prepare_wrote_is_in_order(store: TissueStore) -> None:
-    check_arrays(store)
+def test_what_prepare_wrote_is_in_order_and_no_pixel_is_read_to_tell(store: TissueStore) -> None:
+    for chunk in store.path.glob("*/**/c/**/*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"no pixels")
+    with pytest.raises(TissuesegError):
+        whole(store, "a", "he")
+    check_arrays(TissueStore(store.path))
 
 
 @pytest.mark.parametrize("array", ["he", "sp", "labels/instances", "labels/classes"])

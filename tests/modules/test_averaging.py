@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(make_run):
 
 
 def test_steps_that_gather_gradients_are_not_counted(make_run):
-    run = make_run("epochs=1", "data.batch_size=1", "+trainer.accumulate_grad_batches=2")
+    run = make_run("epochs=1", "data.batch_size=2", "data.at_a_time=1")
     averaging = Averaging(0.9)
     trainer = run.fit(averaging)
     batches = len(run.data.train_dataloader())

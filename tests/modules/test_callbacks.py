@@ -1,9 +1,6 @@
 """The best decoder is kept whatever ends a run; panels are drawn when they are due."""
 
 import math
-import os
-import signal
-import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +11,7 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from tissueseg import assembly
-from tissueseg.modules.callbacks import BestDecoder, CtrlC, Panels
+from tissueseg.modules.callbacks import BestDecoder, Panels
 from tissueseg.modules.checkpoint import load_decoder
 
 MONITOR = "val/score"
@@ -115,36 +112,6 @@ def test_a_run_that_breaks_before_its_first_validation_leaves_a_decoder(make_run
     assert math.isnan(checkpoint.score)
     trained = run.module.decoder.state_dict()
     assert all(torch.equal(trained[name], value) for name, value in checkpoint.state.items())
-
-
-class Presses(Callback):
-    """Ctrl-C, so many times, where Python would drop what is raised."""
-
-    def __init__(self, times):
-        self.times, self.batches, self.went_on = times, 0, False
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.batches += 1
-        collected = np.zeros(1)
-        weakref.finalize(collected, os.kill, os.getpid(), signal.SIGINT)
-        del collected
-        for _ in range(self.times - 1):
-            os.kill(os.getpid(), signal.SIGINT)
-        self.went_on = True
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_ends_a_fit_between_batches_and_at_once_if_pressed_again(make_run, times):
-    run, presses = make_run(), Presses(times)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # perhaps it was ignored
-    try:
-        with pytest.raises(SystemExit), CtrlC() as ctrl_c:  # how Lightning ends after Ctrl-C
-            run.fit(ctrl_c, presses)
-        left = signal.getsignal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert (presses.batches, presses.went_on) == (1, times == 1)
-    assert left is signal.default_int_handler  # a later Ctrl-C is somebody else's
 
 
 def test_panels_of_a_fit_are_pictures(fitted):

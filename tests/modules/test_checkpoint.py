@@ -173,7 +173,9 @@ def test_other_data_is_refused_by_what_differs(path, changes, says):
 
 
 def test_tiles_may_have_another_size(path):
-    load_decoder(path).check_data(replace(DATA, tile_px=128))
+    other = replace(DATA, tile_px=128)
+    load_decoder(path).check_data(other)
+    assert other.as_dict() != load_decoder(path).data
 
 
 def test_a_write_that_fails_leaves_the_file_before(path, monkeypatch):

@@ -22,7 +22,7 @@ class Fit:
 
     def __init__(self, device: str = "cpu", world_size: int = 1) -> None:
         self.now, self.written = 100.0, []
-        self.cost = Cost(lambda found: self.written.append(dict(found)), lambda: self.now)
+        self.cost = Cost(lambda found: self.written.append(dict(found)), clock=lambda: self.now)
         self.module: Any = nn.ModuleDict({"decoder": nn.Linear(3, 2), "encoder": nn.Linear(2, 2)})
         self.module.decoder = self.module["decoder"]
         self.module["encoder"].requires_grad_(False)

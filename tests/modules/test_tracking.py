@@ -136,6 +136,14 @@ def test_an_unknown_mode_is_refused(monkeypatch):
         check_tracking({"wandb": None})
 
 
+def test_a_user_without_a_home_is_told_to_set_one(no_key, monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as of a container's arbitrary user
+    with pytest.raises(ConfigError, match=r"wants a home folder.*set HOME.*or choose logger=csv"):
+        check_tracking(CONFIG["logger"])
+    check_tracking({"wandb": None})
+
+
 def test_a_run_that_failed_before_is_not_continued(no_key, folder, tmp_path, outcome):
     (failed,) = open_tracking(tmp_path, "failed", CONFIG)
     (logger,) = open_tracking(folder, "next", CONFIG)

@@ -338,6 +338,19 @@ def test_claim_of_the_same_file_name_is_not_mistaken_for_ones_own(
     assert other.held()
 
 
+def test_a_holder_here_is_told_from_one_elsewhere(worker: Callable[..., Claims]) -> None:
+    mine = worker()
+    claim = mine.take("t")
+    assert claim
+    assert mine.held_here("t")
+    claim.release()
+    assert not mine.held_here("t")
+    (mine.folder / "t/1.free").unlink()
+    write_claim(mine.folder, 0)
+    assert mine.take("t") is None
+    assert not mine.held_here("t")
+
+
 def test_leaving_releases_everything(worker: Callable[..., Claims]) -> None:
     with worker() as mine:
         claims = [take(mine, name) for name in ("a", "b")]

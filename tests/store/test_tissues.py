@@ -263,3 +263,22 @@ def test_a_store_replaced_under_its_reader_is_told(
     write({"a": make_tissue(seed=1)}, overwrite=True)
     with pytest.raises(StoreNotFoundError, match="was replaced or removed while it was being read"):
         reader.read("a", "he", Window(0, 0, 4, 4))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"attributes": {}}', '{"attributes": []}'])
+def test_damaged_attributes_are_one_line(
+    content: str, write: Callable[..., TissueStore], make_tissue: Callable[..., Tissue]
+) -> None:
+    store = write({"a": make_tissue(), "b": make_tissue()})
+    (store.path / "a/zarr.json").write_text(content)
+    with pytest.raises(StoreNotFoundError, match="tissue a has no attributes") as caught:
+        store.attributes("a")
+    assert "\n" not in str(caught.value)
+    assert store.attributes("b")["class_pixels"]
+
+
+def test_a_store_knows_the_names_it_holds(
+    write: Callable[..., TissueStore], make_tissue: Callable[..., Tissue]
+) -> None:
+    store = write({"a": make_tissue(), "b": make_tissue()})
+    assert [name in store for name in ("a", "b", "c", "")] == [True, True, False, False]
