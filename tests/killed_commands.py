@@ -12,19 +12,22 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 KILLED = {-signal.SIGKILL, -signal.SIGXFSZ}
 NAMES = ("train", "embed", "predict")
+ANSWER_S = 200.0
+PATIENCE_S = 20.0
 ROOM = 64  # bytes that a file still takes when the disk is full
 _CHANGES = {"os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.utime", "os.link"}
 
@@ -49,7 +52,7 @@ class Commands:
         pipe = subprocess.PIPE
         command = [sys.executable, __file__]
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        given: Any = {"env": environment, "text": True}
+        given: Any = {"env": environment, "text": True, "start_new_session": True}
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, **given)
         self._answer()
 
@@ -76,11 +79,19 @@ class Commands:
         return [Ended(*given) for given in json.loads(self._answer())]
 
     def close(self) -> None:
-        """Let the process end."""
-        self._process.communicate()
+        """Let the process end, with what it may have left."""
+        try:
+            self._process.communicate(timeout=PATIENCE_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], ANSWER_S)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise TimeoutError(f"commands that ended within {ANSWER_S} s were expected")
         return self._process.stdout.readline()
 
 
@@ -181,8 +192,7 @@ def run_command_line(name: str, words: Sequence[str]) -> None:
 
 def befall(order: Mapping[str, Any]) -> None:
     """Let something happen before a batch that is trained on."""
-    import torch.distributed as dist
-
+    from tissueseg.modules import group
     from tissueseg.modules.segmentation import SegmentationModule
 
     step, send, spoil = SegmentationModule.training_step, order.get("send"), order.get("spoil")
@@ -198,7 +208,7 @@ def befall(order: Mapping[str, Any]) -> None:
 
     SegmentationModule.training_step = noting
     if patience_s := order.get("patience_s"):
-        dist.init_process_group = partial(dist.init_process_group, timeout=timedelta(0, patience_s))
+        group.PATIENCE = timedelta(0, patience_s)
 
 
 def no_numbers(decoder: Any, given: Any, outputs: Mapping[str, Any]) -> None:

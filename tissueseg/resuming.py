@@ -109,7 +109,8 @@ def begun_before(config: DictConfig, folder: Path) -> bool:
         return False
     kept = OmegaConf.load(folder / runs.CONFIG)
     changed = differing(what_matters(plain(kept)), what_matters(plain(config)))
-    if differ := [key for key in changed if key not in _ITS_OWN]:
+    differ = [key for key in changed if key not in _ITS_OWN]
+    if differ := sorted(differ, key=lambda key: (key.count("."), len(key))):  # others follow
         raise RunFolderError(
             f"{folder} holds a run that was configured otherwise ({', '.join(differ[:3])}): choose "
             "another run_dir."

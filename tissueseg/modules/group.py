@@ -19,7 +19,7 @@ from tissueseg.errors import PeerLostError, TissuesegError, UnreachableError, in
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=2)
+PATIENCE = timedelta(hours=2)
 """With one that does not answer; the first look at a large cohort takes a while. One that ends is missed
 at once, as its connections are closed."""
 
@@ -112,14 +112,16 @@ def joined(number: int, of: int, local: int, cuda: bool) -> Iterator[Group]:
         return
     if cuda:
         torch.cuda.set_device(local)
+    met = False
     try:
         # What processes tell each other goes by gloo; gradients by what their device has.
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             rank=number,
             world_size=of,
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
         )
+        met = True
         yield Group(number, of)
         dist.destroy_process_group()  # after an error, it would wait for those that are gone
     except TissuesegError:
@@ -131,6 +133,11 @@ def joined(number: int, of: int, local: int, cuda: bool) -> Iterator[Group]:
         if any(words in said.lower() for words in _GONE):
             raise PeerLostError(
                 "another process of this job has ended: see what it says."
+            ) from error
+        if met and "timed out" in said.lower():
+            raise PeerLostError(
+                f"another process of this job has not answered for {PATIENCE}: it hangs, or its machine "
+                "does."
             ) from error
         raise UnreachableError(
             f"the processes of this job do not reach each other ({said[:300]}): if machines have several "
