@@ -4,6 +4,7 @@ from tissueseg import __version__
 
 COMMANDS = {
     "prepare": "raw images and masks      -> a tissue store, checked",
+    "pretrain": "stores of images          -> an encoder that learnt from them, without labels",
     "embed": "a store and an encoder    -> features of every tile, encoded once",
     "train": "a store (or the demo)     -> a decoder, its numbers and pictures",
     "evaluate": "a finished run            -> every score again, on any side of the split",

@@ -22,7 +22,7 @@ from tissueseg.options import encoder_nodes
 from tissueseg.store.embedding_folder import SUFFIX
 from tissueseg.store.provenance import record
 from tissueseg.store.tissues import TissueStore
-from tissueseg.tensorfile import HUB, fetch
+from tissueseg.tensorfile import fetch
 
 VERSION = 1
 """Of how features are computed: to be raised by whoever changes what an encoder returns."""
@@ -92,7 +92,7 @@ def _digests(config: DictConfig, store: TissueStore) -> Iterator[tuple[str, str 
 
 def _there(config: DictConfig, source: str | None) -> str | None:
     """A file that was named; stored features do without one that lies elsewhere."""
-    if source is None or config.features != "stored" or str(source).startswith(HUB):
+    if source is None or config.features != "stored" or "://" in str(source):
         return source
     return source if Path(source).expanduser().exists() else None
 

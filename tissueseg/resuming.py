@@ -46,15 +46,24 @@ def named_run(config: DictConfig) -> Path | None:
     return runs.open_run_folder(Path(said).expanduser())
 
 
-def config_of(folder: Path, config: DictConfig) -> DictConfig:
+def config_of(folder: Path, config: DictConfig, command: str) -> DictConfig:
     """A run's configuration, on the machine that the command line says.
 
     Args:
         folder: of the run.
         config: as composed from the command line.
+        command: train or pretrain.
+
+    Raises:
+        RunFolderError: another command began the run.
     """
     kept = OmegaConf.merge({"state": config.state}, OmegaConf.load(folder / runs.CONFIG))
     assert isinstance(kept, DictConfig)
+    began = "pretrain" if "autoencoder" in kept else "train"
+    if began != command:
+        raise RunFolderError(
+            f"{folder} was begun by {began}: python -m tissueseg.{began} resume={folder}"
+        )
     given = {parted(word)[0] for word in task_words()}
     for key in _MACHINE:
         if given & {key, "trainer"}:

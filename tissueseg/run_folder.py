@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import uuid4
 
 from omegaconf import DictConfig, OmegaConf
 
 from tissueseg.errors import RunFolderError, SpecMismatchError
+from tissueseg.modules.group import Group
 from tissueseg.modules.state_files import StateFiles
 from tissueseg.reporting import runs
 from tissueseg.resuming import begun_before, finds_its_folder
 from tissueseg.store.claims import Claims
-from tissueseg.training_parts import Parts
 
 _PATIENCE_S = 150.0  # with a process of another machine, which is thought dead after 120
 _POLL_S = 2.0
@@ -36,8 +36,44 @@ class Folder(NamedTuple):
     notes: tuple[str, ...]  # for the user
 
 
+class Described(Protocol):
+    """What a training is made of, opened and checked."""
+
+    @property
+    def config(self) -> DictConfig:
+        """As composed, settled; the folder keeps it."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Which encoder, data, split and store it is made of."""
+        ...
+
+    def keep_split(self) -> str:
+        """Name the split in the store and in the configuration; a line on that."""
+        ...
+
+
 @contextmanager
-def entered(parts: Parts, wanted: Path, named: bool) -> Iterator[Folder]:
+def begun(parts: Described, wanted: Path, named: bool, group: Group) -> Iterator[Folder]:
+    """The folder, made or entered by the first process of a group, which holds it for all.
+
+    Args:
+        parts: of the training.
+        wanted: folder, as of `entered`.
+        named: it was named as the folder of a run to go on with.
+        group: of the processes that train together.
+    """
+    if not group.leads:
+        group.in_turn(lambda: None)
+        yield group.told(cast("Folder", None))
+        return
+    with ExitStack() as stack:
+        entering = entered(parts, wanted, named)
+        yield group.told(group.in_turn(lambda: stack.enter_context(entering)))
+
+
+@contextmanager
+def entered(parts: Described, wanted: Path, named: bool) -> Iterator[Folder]:
     """Make a run's folder, or go on in it.
 
     Args:
@@ -74,7 +110,8 @@ def entered(parts: Parts, wanted: Path, named: bool) -> Iterator[Folder]:
 
 def _refuse_results(folder: Path) -> None:
     """Leave alone what is no run that can be gone on with, and no folder that a run was to begin in."""
-    results = any((folder / name).exists() for name in (runs.METRICS, runs.DECODER))
+    kept = (runs.METRICS, runs.DECODER, runs.ENCODER)
+    results = any((folder / name).exists() for name in kept)
     if results and not (folder / runs.CONFIG).is_file():
         raise RunFolderError(
             f"{folder} holds results, but no {runs.CONFIG}: choose another run_dir."

@@ -21,6 +21,8 @@ from torch import Tensor
 from tissueseg.errors import WeightsError, WeightsNotFoundError
 
 HUB = "hf://"
+BUILTIN = "builtin://"
+"""Before the name of a file that the package brings along, in `tissueseg/weights`."""
 # Where training loops keep their tensors.
 _STATES = ("model_state_dict", "state_dict", "model", "teacher")
 _OFFENDER = re.compile(r"GLOBAL\s+([\w.]+)")
@@ -120,10 +122,21 @@ def check_local(source: str) -> Path | None:
         raise WeightsError(f"weights={source}, wanted a file or hf://owner/repository/file.")
     if source.startswith(HUB):
         return None
+    if source.startswith(BUILTIN):
+        return _brought(source)
     path = Path(source).expanduser()
     if not path.is_file():
         raise WeightsNotFoundError(
             f"no weights at {path}: give a file, or hf://owner/repository/file."
+        )
+    return path
+
+
+def _brought(source: str) -> Path:
+    there = {path.name: path for path in (Path(__file__).parent / "weights").glob("*.safetensors")}
+    if (path := there.get(source.removeprefix(BUILTIN))) is None:
+        raise WeightsNotFoundError(
+            f"{source}: the package brings no such file, but {', '.join(sorted(there)) or 'none'}."
         )
     return path
 

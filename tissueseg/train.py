@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -35,7 +34,7 @@ def train(config: DictConfig) -> None:
     check_single(config)
     named = named_run(config)
     if named is not None:
-        config = config_of(named, config)
+        config = config_of(named, config, "train")
     rank = begin_ranks("tissueseg.train", config)
     from tissueseg.devices import own_device
     from tissueseg.modules.group import joined
@@ -51,33 +50,20 @@ def train(config: DictConfig) -> None:
 def _run(config: DictConfig, named: Path | None, rank: Rank | None, group: Group) -> int:
     """Open and train; the exit code if it was stopped, else 0."""
     from tissueseg.modules.resumption import Signals
+    from tissueseg.run_folder import begun
     from tissueseg.training_parts import open_parts
 
     console = Console(quiet=not group.leads)
     with ExitStack() as stack:
         with stoppable(requeue if config.state.requeue else lambda: None):
             parts = group.in_turn(lambda: open_parts(config, named, group, rank, console))
-            folder = stack.enter_context(_begun(parts, named, group))
+            wanted = named or default_folder(parts.config, parts.name)
+            folder = stack.enter_context(begun(parts, wanted, named is not None, group))
         if folder.finished:
             console.print(f"finished already: {folder.path}", soft_wrap=True)
             return 0
         signals = stack.enter_context(Signals())
         return _train(_training(parts, folder, console, rank, group, signals))
-
-
-@contextmanager
-def _begun(parts: Parts, named: Path | None, group: Group) -> Iterator[Folder]:
-    """The folder, made or entered by the first process, which holds it for all."""
-    from tissueseg.run_folder import entered
-
-    if not group.leads:
-        group.in_turn(lambda: None)
-        yield group.told(cast("Folder", None))
-        return
-    with ExitStack() as stack:
-        wanted = named or default_folder(parts.config, parts.name)
-        entering = entered(parts, wanted, named is not None)
-        yield group.told(group.in_turn(lambda: stack.enter_context(entering)))
 
 
 def _training(

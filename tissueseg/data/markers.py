@@ -205,10 +205,10 @@ class _Vectors(NamedTuple):
 
 
 def _open(path: str) -> _Vectors:
-    from tissueseg.tensorfile import HUB, fetch, read_tensors
+    from tissueseg.tensorfile import fetch, read_tensors
 
     local = Path(path).expanduser()
-    if path.startswith(HUB):
+    if "://" in path:
         local = fetch(path)
     if not local.exists():
         raise WeightsNotFoundError(f"no table of protein vectors at {local}: set {_WANTED}.")

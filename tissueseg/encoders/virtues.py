@@ -139,7 +139,7 @@ class VirTues(Encoder):
     def _run(
         self, image: Tensor, present: Tensor | None, depth: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        dtype = self._matmul_dtype(image.device.type)
+        dtype = self.matmul_dtype(image.device.type)
         patch = self.sizes.patch_px
         grid = (image.shape[-2] // patch, image.shape[-1] // patch)
         width = self.sizes.dim // self.sizes.heads
@@ -158,7 +158,7 @@ class VirTues(Encoder):
             final = final.to(image.dtype)
         return _as_grid(final, grid), tuple(_as_grid(level, grid) for level in levels)
 
-    def _matmul_dtype(self, device: str) -> torch.dtype:
+    def matmul_dtype(self, device: str) -> torch.dtype:
         """What autocast asks for. Sums stay float32: in bfloat16 they would double the error."""
         if torch.is_autocast_enabled(device):
             return torch.get_autocast_dtype(device)

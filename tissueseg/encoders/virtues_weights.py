@@ -23,8 +23,8 @@ RELEASED, DUAL = "virtues", "virtues_dual"
 _PIXELS = {RELEASED: "patch_encoder", DUAL: "multiplex_patch_encoder"}
 _MARKERS = {RELEASED: "prior_embedding_encoder", DUAL: "protein_encoder"}
 _BLOCK = "encoder.{}.encoder_layer."
-_ATTENTION = _BLOCK + "multi_head_attention."
-_TABLE = _ATTENTION + "pos_emb.rope1d."
+ATTENTION = _BLOCK + "multi_head_attention."
+TABLE = ATTENTION + "pos_emb.rope1d."
 _IGNORED: Rules = (
     (r"encoder\.\d+\..*\.rope1d\.(sin|cos)$", "rotary tables, equal to the formula"),
     (r"masked_token$", "used in pre-training only"),
@@ -90,7 +90,7 @@ def infer(checkpoint: Checkpoint) -> Sizes:
             f"{checkpoint.source} has blocks {sorted(found)}, wanted 0, 1, 2, … without a gap: it is "
             "incomplete."
         )
-    pattern = "".join("h" if _TABLE.format(n) + "cos" in given else "v" for n in range(len(found)))
+    pattern = "".join("h" if TABLE.format(n) + "cos" in given else "v" for n in range(len(found)))
     hidden, _ = _shape(checkpoint, _BLOCK.format(0) + "feedforward.0.weight")
     return Sizes(
         dim=dim,
@@ -110,7 +110,7 @@ def fill(network: nn.Module, checkpoint: Checkpoint, sizes: Sizes) -> Accounting
     if checkpoint.layout == DUAL and "he_marker" not in names:
         ignored = (*_IGNORED, *_UNUSED_HE)
     fused = checkpoint._replace(tensors=_fused(checkpoint, sizes))
-    return load(network, fused, {n: _published(n, checkpoint.layout) for n in names}, ignored)
+    return load(network, fused, {n: published(n, checkpoint.layout) for n in names}, ignored)
 
 
 def _heads(checkpoint: Checkpoint, pattern: str, dim: int) -> int:
@@ -124,7 +124,7 @@ def _heads(checkpoint: Checkpoint, pattern: str, dim: int) -> int:
             f"{checkpoint.source} holds no rotary tables, so neither its heads nor its positions are "
             "known: use the file as published."
         )
-    width = _shape(checkpoint, _TABLE.format(tables[0]) + "cos")[1]
+    width = _shape(checkpoint, TABLE.format(tables[0]) + "cos")[1]
     if width % 2 or dim % (2 * width):
         raise WeightsError(
             f"{checkpoint.source} has rotary tables of {width} columns, which do not fit a width of "
@@ -132,7 +132,7 @@ def _heads(checkpoint: Checkpoint, pattern: str, dim: int) -> int:
         )
     for block in tables:
         for name in ("cos", "sin"):
-            _check_table(checkpoint, _TABLE.format(block) + name, width)
+            _check_table(checkpoint, TABLE.format(block) + name, width)
     return dim // (2 * width)
 
 
@@ -166,14 +166,14 @@ def _fused(checkpoint: Checkpoint, sizes: Sizes) -> dict[str, Tensor]:
     tensors = dict(checkpoint.tensors)
     for block, kind in enumerate(sizes.pattern):
         for end in ("weight", "bias"):
-            names = [f"{_ATTENTION.format(block)}W_{part}.{end}" for part in "qkv"]
+            names = [f"{ATTENTION.format(block)}W_{part}.{end}" for part in "qkv"]
             heads = [_by_head(checkpoint, name, sizes) for name in names]
             if kind in ROTARY:
                 order = pairing(sizes.dim // sizes.heads)
                 heads = [heads[0][:, order], heads[1][:, order], heads[2]]
             for name in names:
                 del tensors[name]
-            tensors[f"{_ATTENTION.format(block)}W_qkv.{end}"] = torch.stack(heads, 1).flatten(0, 2)
+            tensors[f"{ATTENTION.format(block)}W_qkv.{end}"] = torch.stack(heads, 1).flatten(0, 2)
     return tensors
 
 
@@ -190,7 +190,7 @@ def _by_head(checkpoint: Checkpoint, name: str, sizes: Sizes) -> Tensor:
     return found.unflatten(0, (sizes.heads, -1))
 
 
-def _published(name: str, layout: str) -> str:
+def published(name: str, layout: str) -> str:
     """A checkpoint's name for one of our parameters."""
     if match := re.match(r"blocks\.(\d+)\.(.+)\.(weight|bias)$", name):
         return f"{_BLOCK.format(match[1])}{_NAMES[match[2]]}.{match[3]}"

@@ -158,15 +158,19 @@ class ViTEncoder(TransformerEncoder):
     def _placed_on(self, grid: tuple[int, int]) -> _Placed:
         """Positions for a grid (rows, columns), resampled the first time it is seen."""
         if grid not in self._placed:
-            prefix = self.cls_token
-            if self.reg_token is not None:
-                prefix = torch.cat([prefix, self.reg_token], dim=1)
-            stored = self.pos_embed
-            own = 0 if _side(stored.shape[1] - prefix.shape[1]) is None else prefix.shape[1]
-            if own:  # else only patches have positions, timm's `no_embed_class`
-                prefix = prefix + stored[:, :own]
-            self._placed[grid] = _Placed(prefix, _resampled(stored[:, own:], grid, self._resample))
+            self._placed[grid] = self.placed_on(grid)
         return self._placed[grid]
+
+    def placed_on(self, grid: tuple[int, int]) -> _Placed:
+        """Positions for a grid (rows, columns), as they are now: they may be learning."""
+        prefix = self.cls_token
+        if self.reg_token is not None:
+            prefix = torch.cat([prefix, self.reg_token], dim=1)
+        stored = self.pos_embed
+        own = 0 if _side(stored.shape[1] - prefix.shape[1]) is None else prefix.shape[1]
+        if own:  # else only patches have positions, timm's `no_embed_class`
+            prefix = prefix + stored[:, :own]
+        return _Placed(prefix, _resampled(stored[:, own:], grid, self._resample))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast the weights; what was derived from them is made again."""

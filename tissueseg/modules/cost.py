@@ -28,7 +28,8 @@ _HOUR_S = 3600
 class Cost(pl.Callback):
     """Measures a fit and hands it on when it is over, however it ended.
 
-    `parameters` of the decoder and `trained_parameters` of all that learns; `steps` of the optimizer;
+    `parameters` of the decoder (of the module, if it has none) and `trained_parameters` of all that
+    learns; `steps` of the optimizer;
     `step_s`, the median time of one, data included, taken `step_of` the "step" or the "epoch": on a
     CPU from batch end to batch end, the first two steps and validations left out. On CUDA, where a
     step would have to be waited for, training between validations is timed as a whole and divided by
@@ -122,7 +123,7 @@ class Cost(pl.Callback):
         fit_s, devices = self._fit_s(), trainer.world_size
         step_s, step_of = self._time_of_a_step()
         return {
-            "parameters": _size(module.decoder),
+            "parameters": _size(getattr(module, "decoder", module)),
             "trained_parameters": _size(module, trained=True),
             "steps": self._steps,
             "step_s": step_s,

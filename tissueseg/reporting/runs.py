@@ -26,6 +26,7 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.json"
 COST = "cost.json"
 DECODER = "decoder.ckpt"
+ENCODER = "encoder.safetensors"
 PANELS = "panels"
 STATE = "state"
 
