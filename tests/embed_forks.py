@@ -67,15 +67,14 @@ def serve() -> None:
     import torch
     from quick_composing import compose_quickly
 
-    from tissueseg import assembly, embed, features, preflight
+    from tissueseg import assembly, embed, embedding_job, features, preflight
     from tissueseg.modules import embedding
     from tissueseg.store import embedding_writer
 
     torch.set_num_threads(1)
     compose_quickly(pytest.MonkeyPatch())
-    print(
-        "ready with", assembly, embed, features, preflight, embedding, embedding_writer, flush=True
-    )
+    job = (embedding_job, embedding, embedding_writer)
+    print("ready with", assembly, embed, features, preflight, *job, flush=True)
     for line in sys.stdin:
         folder, when, number, count, *words = line.rstrip("\n").split("\t")
         told, tell = os.pipe()

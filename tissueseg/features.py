@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +41,7 @@ from tissueseg.store.remote import is_remote
 from tissueseg.store.tissues import TissueStore
 
 _OF_SPEC = {"mpp", "halo_px", "random_init"}  # short names for what stands in an encoder's spec
+_OF_TRAINING = ("features=", "embeddings.make=", "run_dir=", "resume=")
 _SHOWN = 4
 
 
@@ -66,6 +67,7 @@ def open_features(
     split: Split,
     trained: Trained | None = None,
     command: str | None = None,
+    make: Callable[[str], tuple[str, ...]] | None = None,
 ) -> FeatureSource:
     """Find stored features or build the encoder, as `features` says.
 
@@ -75,11 +77,13 @@ def open_features(
         split: whose tissues need features.
         trained: what a trained decoder wants; None: it is to be trained.
         command: that would store them, for the user; None: there is none.
+        make: called with why none serve, where stored ones could; stores them if it can, and gives lines
+            on what came of it. None: they are not to be made.
 
     Raises:
         StoreNotFoundError: features=stored, and none serve.
     """
-    reason = ""
+    reason, made = "", ()
     if (how := finetune_of(config)).active:
         check_learning(config)  # refuses stored ones
         command = None
@@ -90,17 +94,21 @@ def open_features(
         reason = f"augmentation has {', '.join(parts)}, which stored features do not show"
     elif config.features != "online":
         found = find_stored(config, store, split, trained)
+        if isinstance(found, str) and make:
+            made = make(found)
+            found = find_stored(config, store, split, trained)
         if not isinstance(found, str):
-            return _stored(found.store, found.loose)
+            served = _stored(found.store, found.loose)
+            return served._replace(notes=(*made, *served.notes))
         reason = found
     if config.features == "stored":
-        make = f". Make them first ({command})" if command else ""
-        raise StoreNotFoundError(f"features=stored, but {reason}{make}")
+        first = f". Make them first ({command})" if command else ""
+        raise StoreNotFoundError(f"features=stored, but {reason}{first}")
     encoder = build_encoder(config, data_spec(store, modality_of(config), config.data.tile_px))
     why = f", since {reason}" if reason else ""
     once = f". To encode them once for all: {command}" if command else ""
     note = f"features: encoded online{why}{once}"
-    return FeatureSource(encoder.spec, encoder, None, (note,))
+    return FeatureSource(encoder.spec, encoder, None, (*made, note))
 
 
 def find_stored(
@@ -282,5 +290,5 @@ def _without_spec_names(node: Any) -> Any:
 
 def embed_command() -> str:
     """The command that stores the features this one wants."""
-    words = [w for w in task_words() if not w.startswith(("features=", "run_dir=", "resume="))]
+    words = [word for word in task_words() if not word.startswith(_OF_TRAINING)]
     return " ".join(["python -m tissueseg.embed", *map(shlex.quote, words)])

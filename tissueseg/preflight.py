@@ -65,7 +65,7 @@ def check(config: DictConfig) -> EncoderSpec:
     for key, (lowest, highest) in _WHOLE_NUMBERS.items():
         check_whole(key, OmegaConf.select(config, key), lowest, highest)
     _check_values(config)
-    _check_processes(config)
+    check_processes(config)
     check_learning(config)
     check_encoder_options(config)
     spec: EncoderSpec = build(config.encoder.spec)
@@ -234,7 +234,7 @@ def _check_values(config: DictConfig) -> None:
         ) from None
 
 
-def _check_processes(config: DictConfig) -> None:
+def check_processes(config: DictConfig) -> None:
     """What of several processes, and of going on, can be wrong."""
     if (share := config.data.get("at_a_time")) is not None:
         check_whole("data.at_a_time", share, 1, note="tiles, or null for all")
@@ -263,6 +263,8 @@ def _check_features(config: DictConfig) -> None:
     ):
         if (value := OmegaConf.select(config, key)) not in known:
             raise ConfigError(f"{key}={value} is unknown: choose from {', '.join(known)}.")
+    if not isinstance(make := config.embeddings.get("make", False), bool):
+        raise ConfigError(f"embeddings.make={make}, wanted true or false.")
 
 
 def _check_sampling(config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tissueseg.command import added, plain, task_words
 from tissueseg.contracts import check_tiles
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.data.splits import require_labels
+from tissueseg.embedding_job import make_features
 from tissueseg.features import embed_command, open_features
 from tissueseg.modules.checkpoint import run_name
 from tissueseg.modules.group import Group
@@ -77,7 +79,12 @@ def open_parts(
     check_tiles(spec, config.data.tile_px, store.mpp)
     split = assembly.open_split(config, store)
     require_labels(store, split)
-    features = open_features(config, store, split, command=None if named else embed_command())
+    command = make = None
+    if named is None:  # else features that have gone since are not made anew
+        command = embed_command()
+        if config.embeddings.make and group.leads:
+            make = partial(make_features, config, store, split, console)
+    features = open_features(config, store, split, command=command, make=make)
     check_tiles(features.spec, config.data.tile_px, store.mpp)  # its weights may have another patch
     data = assembly.open_data(config, store, split, features)
     preflight.check_against_data(config, data)

@@ -20,6 +20,7 @@ _MATTERS_NOT = (
     "data.prefetch",
     "data.pin_memory",
     "embeddings.path",
+    "embeddings.make",
 )
 """How things are called and shown, and how fast they are read."""
 
