@@ -60,6 +60,14 @@ def signals_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def untrained_encoders() -> Iterator[None]:
+    """Commands run on `encoder=tiny`, which costs least, unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TISSUESEG_SETTING", "untrained")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def quick_composing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         compose_quickly(patch)

@@ -35,8 +35,11 @@ def data_spec(modality: str = "sp", mpp: float | None = 0.5, tile_px: int = 64) 
     return DataSpec(Modality(modality), SHEET[modality], CLASSES, panel, mpp, tile_px)
 
 
+SETTING = dict.fromkeys(("train", "embed", "doctor"), ("setting=untrained",))
+"""Of commands that have one: in tests, encoders have learnt nothing and cost nothing."""
+
 TINY = (
-    "setting=demo",
+    "setting=untrained",
     "name=tiny_run",
     "data.tile_px=32",
     "data.batch_size=4",
@@ -96,7 +99,12 @@ def whole(store: TissueStore, tissue: str, array: str) -> np.ndarray:
 
 
 def compose(*overrides: str, name: str = "train", hydra: bool = False) -> DictConfig:
-    """The configuration of a command; with Hydra's own, when asked for."""
+    """The configuration of a command; with Hydra's own, when asked for.
+
+    The setting is that of the tests, unless another is named.
+    """
+    setting = () if any(o.startswith("setting=") for o in overrides) else SETTING.get(name, ())
+    overrides = (*setting, *overrides)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose_config(name, overrides=list(overrides), return_hydra_config=hydra)
 

@@ -126,7 +126,7 @@ def test_pixels_whose_instance_is_known_are_valid():
 
 
 def test_a_composition_that_fits_returns_the_encoder_s_spec():
-    config = compose("setting=demo", "+experiment=boundary_att")
+    config = compose("setting=untrained", "+experiment=boundary_att")
     spec = preflight.check(config)
     assert (spec.name, spec.random_init) == ("tiny", True)
 
@@ -155,18 +155,18 @@ def test_a_composition_that_fits_returns_the_encoder_s_spec():
 )
 def test_compositions_that_do_not_fit_are_refused_before_anything_is_opened(overrides, error, says):
     with pytest.raises(error, match=says):
-        preflight.check(compose("setting=demo", *overrides))
+        preflight.check(compose("setting=untrained", *overrides))
 
 
 def test_an_unknown_modality_is_refused_with_the_known_ones():
-    config = compose("setting=demo")
+    config = compose("setting=untrained")
     config.modality = "if"
     with pytest.raises(ConfigError, match="modality=if is unknown: choose from he, sp, he_sp"):
         preflight.check(config)
 
 
 def test_class_weights_that_wait_for_the_data_do_not_stop_the_check():
-    config = compose("setting=demo", "class_weights=inverse_frequency")
+    config = compose("setting=untrained", "class_weights=inverse_frequency")
     preflight.check(config)
     assert config.class_weights == "inverse_frequency"  # waits on
     with pytest.raises(ConfigError, match=r"ce\.loss cannot be built"):
@@ -200,4 +200,4 @@ def test_foreign_targets_are_refused_and_not_run(tmp_path: Path, how: str):
 
 def test_our_own_errors_come_through_hydra():
     with pytest.raises(SpecMismatchError, match="3 feature levels"):
-        build(compose("setting=demo", "encoder.spec.channels=[8,8,8]").encoder.spec)
+        build(compose("setting=untrained", "encoder.spec.channels=[8,8,8]").encoder.spec)

@@ -37,7 +37,7 @@ from tissueseg.store.writer import TissueWriter
 Timer = Callable[[], float]
 TILE_PX = 64
 WORDS = (
-    "setting=demo",
+    "setting=untrained",
     "modality=sp",
     "encoder=tiny",
     "encoder.spec.channels=[16,16,16,16]",

@@ -164,7 +164,7 @@ def stored_training(
     names = [f"t{i}" for i in range(8)]
     store = write_tissues(folder / "tissues.zarr", names, 4 * tile_px)
     overrides = (
-        "setting=demo",
+        "setting=untrained",
         "modality=he",
         "encoder=tiny",
         f"store.path={store.path}",

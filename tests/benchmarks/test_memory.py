@@ -38,7 +38,7 @@ def peaks(folder: Path, count: int) -> tuple[float, float]:
     }
     write_store(folder / "tissues.zarr", tissues)
     words = (
-        "setting=demo",
+        "setting=untrained",
         "logger=csv",
         "store.path=tissues.zarr",
         f"split={{train: {count // 2}, val: {count // 4}, test: {count // 4}}}",

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.benchmark
 
 ROUNDS, BATCH, TILE_PX, CORES = int(os.environ.get("ROUNDS", "1")), 16, 128, 2
 WORDS = (
-    "setting=demo",
+    "setting=untrained",
     "modality=he",
     "store.path=tissues.zarr",
     "split={train: 6, val: 1, test: 1}",

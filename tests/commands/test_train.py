@@ -268,7 +268,7 @@ def test_a_sweep_makes_a_run_each(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TISSUESEG_SETTING", "demo")
+    monkeypatch.setenv("TISSUESEG_SETTING", "untrained")
     overrides = ("+debug=fast", "-m", "logger=csv", "trainer.max_epochs=1", "seed=0,1")
     assert command("train", *overrides).code == 0
     folders = list((tmp_path / "runs/baseline-he_sp-tiny_random_init").iterdir())

@@ -57,7 +57,7 @@ def features_for(spec, batch=2, tile_px=(48, 64)):
 
 @pytest.fixture(scope="module", params=choices("decoder"))
 def config(request):
-    return compose("setting=demo", f"decoder={request.param}", "decoder.width=0.0625")
+    return compose("setting=untrained", f"decoder={request.param}", "decoder.width=0.0625")
 
 
 @pytest.fixture(params=[8, 16])

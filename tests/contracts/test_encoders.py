@@ -21,6 +21,7 @@ SMALL = {
     "window": 3,
     "swiglu_hidden": 40,
     "random_init": True,
+    "weights": None,
 }
 """Options that, where an encoder has them, make it small."""
 
@@ -45,7 +46,7 @@ def table(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=choices("encoder"))
 def config(request, table):
-    config = compose("setting=demo", f"encoder={request.param}", f"markers.table={table}")
+    config = compose(f"encoder={request.param}", f"markers.table={table}")
     shrink(config.encoder)
     return config
 

@@ -38,7 +38,7 @@ def baseline():
 
 
 def made(name):
-    config = compose("setting=demo", f"decoder={name}", "decoder.share=trunk")
+    config = compose("setting=untrained", f"decoder={name}", "decoder.share=trunk")
     torch.manual_seed(0)
     spec = EncoderSpec("made_up", ("he",), (32,) * 4, 8)
     return build(config.decoder)(spec=spec, image_channels=3, n_classes=5).state_dict()

@@ -216,7 +216,7 @@ def test_studies_as_configured_are_grouped():
 
 
 def plain_study(*words):
-    config = compose("setting=demo", *words)
+    config = compose("setting=untrained", *words)
     return {key: plain(config[key]) for key in ("study", "protocol", "split")} | {"seed": 0}
 
 
