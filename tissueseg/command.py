@@ -55,6 +55,11 @@ def _at_a_time(jobs: int | None) -> int:
     return jobs or min(os.cpu_count() or 1, _MOST_JOBS)
 
 
+def _first_of(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+OmegaConf.register_new_resolver("first_of", _first_of, replace=True)
 OmegaConf.register_new_resolver("names_of", lambda node: ",".join(node), replace=True)
 OmegaConf.register_new_resolver("jobs_at_a_time", _at_a_time, replace=True)
 

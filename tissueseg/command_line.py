@@ -32,7 +32,8 @@ def completed(name: str, argv: Sequence[str]) -> list[str]:
     overrides = [_spell_out(name, a) for a in arguments if _OVERRIDE.match(a)]
     flags = [a for a in arguments if not _OVERRIDE.match(a)]
     setting = os.environ.get("TISSUESEG_SETTING")
-    if setting and not _said("setting", overrides) and _has(name, "setting"):
+    goes_on = _said("resume", overrides) not in (None, "auto")  # as the run was configured
+    if setting and not goes_on and not _said("setting", overrides) and _has(name, "setting"):
         overrides.insert(0, f"setting={setting}")
     if _said("+study", overrides) and not _said("protocol", overrides) and _has(name, "protocol"):
         setting = _said("setting", overrides) or "demo"

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tissueseg.config import BUILTIN
 from tissueseg.errors import ConfigError
 from tissueseg.numbers import is_number, is_whole
 
@@ -79,3 +80,11 @@ def encoder_nodes(config: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         if not OmegaConf.is_dict(node):
             raise ConfigError(f"{key}={node}, wanted one of the configured encoders.")
         yield key, node
+
+
+def builtin_encoders(config: DictConfig) -> list[str]:
+    """Encoders of drawn tissue that are shown a store of the user's own."""
+    if config.store.path is None:
+        return []
+    found = (node for _, node in encoder_nodes(config) if node.get("weights"))
+    return [n.spec.name for n in found if str(n.weights).startswith(BUILTIN)]

@@ -119,15 +119,19 @@ class Pretraining:
         about = {
             "transformations.normalize.mean": list(scaled.he_mean),
             "transformations.normalize.std": list(scaled.he_std),
-        }
-        told = {
-            "config": json.dumps(about),
             "trained_by": "tissueseg.pretrain",
-            "mpp": json.dumps(spec.mpp),
-            "epochs": str(self.parts.config.epochs),
+            "mpp": spec.mpp,
+            "epochs": self.parts.config.epochs,
+        }
+        told = {"config": json.dumps(about)}  # of several keys, safetensors draws the order
+        kept = self.parts.config.kept
+        tensors = {
+            name: tensor.to(getattr(torch, kept.dtype)).contiguous()
+            for name, tensor in self.parts.module.autoencoder.tensors().items()
+            if kept.decoder or not name.startswith("decoder.")
         }
         with runs.disk_errors(self.folder.path), runs.written_whole(path) as partial_path:
-            save_file(self.parts.module.autoencoder.tensors(), partial_path, told)
+            save_file(tensors, partial_path, told)
 
     def _score(self) -> list[MarkerScore]:
         """Tell markers of held-out tiles from all others, on this process's device."""

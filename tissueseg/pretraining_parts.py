@@ -43,10 +43,12 @@ from tissueseg.tensorfile import read_tensors
 if TYPE_CHECKING:
     from tissueseg.ranks import Rank
 
+_DTYPES = ("float32", "float16", "bfloat16")
+KEPT_DTYPES = ("float32", "bfloat16", "float16")
+
 _COLOURS = ("red", "green", "blue")
 _WHOLE_NUMBERS = {
     "epochs": 1,
-    "seed": 0,
     "score_tiles": 0,
     "data.tile_px": 1,
     "data.batch_size": 1,
@@ -80,13 +82,13 @@ class PretrainingParts:
     def describe(self) -> dict[str, Any]:
         """Which encoder, data, splits and stores it is made of."""
         spec = self.module.autoencoder.encoder.spec
-        digests = {}
-        for store, split in zip(self.stores, self.splits, strict=True):
-            digests |= {
-                side: digests.get(side, {}) | store.digests(tissues)
-                for side, tissues in (("train", split.train), ("val", split.val))
-                if tissues
-            }
+        digests: dict[str, dict[str, str]] = {}
+        for number, (store, split) in enumerate(zip(self.stores, self.splits, strict=True)):
+            lead = f"{number}/" if number else ""  # tissues of several stores may have one name
+            for side, tissues in (("train", split.train), ("val", split.val)):
+                if tissues:
+                    found = store.digests(tissues).items()
+                    digests.setdefault(side, {}).update({lead + t: d for t, d in found})
         return {
             "encoder": spec.as_dict(),
             "weights": list(self.notes),
@@ -135,8 +137,9 @@ def open_parts(
         sources = [
             _source(config, encoder.spec, modality, store, split, side, channels.places, own)
             for store, split, channels, own in chosen
+            if getattr(split, side)
         ]
-        sides[side] = _tiles(config, [s for s in sources if s.tissues], autoencoder, side)
+        sides[side] = _tiles(config, sources, autoencoder, side)
     train = sides["train"]
     if train is None:
         raise ConfigError("split leaves no tissues to train on: change split.train.")
@@ -154,6 +157,7 @@ def _check(config: DictConfig) -> EncoderSpec:
     """Check numbers and choices; what is cheap comes first."""
     for key, lowest in _WHOLE_NUMBERS.items():
         check_whole(key, OmegaConf.select(config, key), lowest)
+    check_whole("seed", config.seed, 0, 2**32 - 1)
     preflight.check_processes(config)
     check_encoder_options(config)
     spec: EncoderSpec = build(config.encoder.spec)
@@ -173,17 +177,34 @@ def _check(config: DictConfig) -> EncoderSpec:
         raise ConfigError(
             f"trainer.precision={config.trainer.precision}, wanted {', '.join(preflight.PRECISIONS)}."
         )
+    _check_kept(config)
     preflight.check_machine(config)
     if (clip := config.trainer.get("gradient_clip_val")) is not None:
         check_number("trainer.gradient_clip_val", clip, lowest=0, note="null for none")
-    if not OmegaConf.is_list(config.more_stores):
+    if not OmegaConf.is_list(config.more_stores) or not all(
+        isinstance(path, str) for path in config.more_stores
+    ):
         raise ConfigError(
             f"more_stores={config.more_stores}, wanted a list of paths: [a.zarr,b.zarr]."
+        )
+    if config.kept.dtype not in _DTYPES or not isinstance(config.kept.decoder, bool):
+        raise ConfigError(
+            f"kept={plain(config.kept)}, wanted dtype: {' or '.join(_DTYPES)}, and decoder: true or "
+            "false."
         )
     check_tracking(plain(config.logger))
     check_optimizer(config)
     build(config.split).check_files()
     return spec
+
+
+def _check_kept(config: DictConfig) -> None:
+    """Check what the encoder's file is to hold, which is written when all is done."""
+    kept = config.kept
+    if kept.dtype not in KEPT_DTYPES:
+        raise ConfigError(f"kept.dtype={kept.dtype}, wanted {', '.join(KEPT_DTYPES)}.")
+    if not isinstance(kept.decoder, bool):
+        raise ConfigError(f"kept.decoder={kept.decoder}, wanted true or false.")
 
 
 def _open_stores(
@@ -202,6 +223,7 @@ def _settle_paths(config: DictConfig) -> None:
         (config.encoder, "weights"),
         (config.markers, "table"),
         (config.store, "path"),
+        (config.split, "table"),
     ):
         if (value := node.get(key)) and "://" not in str(value):
             node[key] = str(Path(value).expanduser().resolve())

@@ -57,7 +57,8 @@ def config_of(folder: Path, config: DictConfig, command: str) -> DictConfig:
     Raises:
         RunFolderError: another command began the run.
     """
-    kept = OmegaConf.merge({"state": config.state}, OmegaConf.load(folder / runs.CONFIG))
+    since = {key: config[key] for key in ("state", "kept") if key in config}  # options of late
+    kept = OmegaConf.merge(since, OmegaConf.load(folder / runs.CONFIG))
     assert isinstance(kept, DictConfig)
     began = "pretrain" if "autoencoder" in kept else "train"
     if began != command:

@@ -18,11 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tissueseg.config import BUILTIN, WEIGHTS_DIR
 from tissueseg.errors import WeightsError, WeightsNotFoundError
 
 HUB = "hf://"
-BUILTIN = "builtin://"
-"""Before the name of a file that the package brings along, in `tissueseg/weights`."""
 # Where training loops keep their tensors.
 _STATES = ("model_state_dict", "state_dict", "model", "teacher")
 _OFFENDER = re.compile(r"GLOBAL\s+([\w.]+)")
@@ -133,7 +132,7 @@ def check_local(source: str) -> Path | None:
 
 
 def _brought(source: str) -> Path:
-    there = {path.name: path for path in (Path(__file__).parent / "weights").glob("*.safetensors")}
+    there = {path.name: path for path in (WEIGHTS_DIR).glob("*.safetensors")}
     if (path := there.get(source.removeprefix(BUILTIN))) is None:
         raise WeightsNotFoundError(
             f"{source}: the package brings no such file, but {', '.join(sorted(there)) or 'none'}."

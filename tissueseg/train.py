@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tissueseg.command import INTERRUPTED, plain, run_command
+from tissueseg.options import builtin_encoders
 from tissueseg.ranks import Rank, begin_ranks
 from tissueseg.resuming import config_of, default_folder, named_run, requeue
 from tissueseg.store.processes import end_with_starter
@@ -116,6 +117,12 @@ def _announce(parts: Parts, folder: Folder, console: Console) -> None:
         console.print(
             f"[yellow]notice: encoder={part.name} has random weights and has learnt "
             "nothing: these scores say what the decoder makes of the image, not what an encoder is worth",
+            soft_wrap=True,
+        )
+    for part in builtin_encoders(parts.config):
+        console.print(
+            f"[yellow]notice: {part} has learnt from drawn tissue alone: weights that have seen real "
+            "tissue are given with encoder=… encoder.weights=…",
             soft_wrap=True,
         )
     for line in (*data.describe_scaling(), *data.describe_augmentation(), *data.sampling.notes):

@@ -18,6 +18,7 @@ from tissueseg.evaluate import evaluate
 from tissueseg.export import export
 from tissueseg.predict import predict
 from tissueseg.prepare import prepare
+from tissueseg.pretrain import pretrain
 from tissueseg.report import report
 from tissueseg.sweep import start_apart
 from tissueseg.train import train
@@ -25,6 +26,7 @@ from tissueseg.train import train
 JOBS = {
     "prepare": prepare,
     "embed": embed,
+    "pretrain": pretrain,
     "train": train,
     "evaluate": evaluate,
     "doctor": doctor,
@@ -32,6 +34,8 @@ JOBS = {
     "predict": predict,
     "report": report,
 }
+
+SWEPT = ("pretrain", "train")  # each run of a sweep in a process of its own
 
 
 class Result(NamedTuple):
@@ -59,7 +63,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(name: str, *overrides: str) -> Result:
         monkeypatch.setattr(sys, "argv", [f"tissueseg.{name}", *overrides])
         try:
-            run_command(name, JOBS[name], start_apart if name == "train" else None)
+            run_command(name, JOBS[name], start_apart if name in SWEPT else None)
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)

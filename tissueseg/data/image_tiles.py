@@ -145,16 +145,19 @@ class ImageTiles(Dataset[ImageBatch]):
 def collate_images(items: Sequence[ImageBatch]) -> ImageBatch:
     """Stack tiles; those of fewer channels get absent ones."""
     most = max(len(item.present) for item in items)
-    wide = [_wide(item, most) for item in items]
+    decoded = max(len(item.decoded) for item in items)
+    wide = [_wide(item, most, decoded) for item in items]
     return ImageBatch(*(torch.stack(parts) for parts in zip(*wide, strict=True)))
 
 
-def _wide(item: ImageBatch, channels: int) -> ImageBatch:
-    """With absent channels at the end; of those to be filled in, the first come again."""
+def _wide(item: ImageBatch, channels: int, decoded: int) -> ImageBatch:
+    """With absent channels at the end, the first of which is filled in where others have more."""
     more = channels - len(item.present)
     if not more:
         return item
+    fewer = decoded - len(item.decoded)
     return item._replace(
+        decoded=F.pad(item.decoded, (0, fewer), value=len(item.present)),
         image=F.pad(item.image, (0, 0, 0, 0, 0, more)),
         present=F.pad(item.present, (0, more)),
         markers=F.pad(item.markers, (0, more)),

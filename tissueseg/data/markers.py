@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tissueseg.config import BUILTIN
 from tissueseg.contracts import Channel, Markers
 from tissueseg.errors import ConfigError, SpecMismatchError, WeightsError, WeightsNotFoundError
 from tissueseg.store.sources.channels import DNA_UNIPROT
@@ -94,6 +95,7 @@ class MarkerTable:
             raise SpecMismatchError(
                 f"none of the panel's {len(panel)} channels has a vector in {table.name}: state their "
                 "UniProt ids when preparing the store, or give a table that holds these proteins."
+                f"{self._hint}"
             )
         kept = self._without_duplicates(matches, kept)
         keys = [key for i in kept if (key := matches[i].key) is not None]
@@ -119,8 +121,18 @@ class MarkerTable:
             raise SpecMismatchError(
                 f"channels without a vector in markers.table={self.path}: {_counted(lost)}. State their "
                 "UniProt ids when preparing the store, or set markers.unmatched=drop to leave these "
-                "channels out of the encoder."
+                f"channels out of the encoder.{self._hint}"
             )
+
+    @property
+    def _hint(self) -> str:
+        """What to do where the demo's own table was not meant."""
+        if not str(self.path).startswith(BUILTIN):
+            return ""
+        return (
+            " That table is the demo's: for a panel of your own choose encoder=virtues with its weights "
+            "and markers.table, one that you pre-train (python -m tissueseg.pretrain), or encoder=tiny."
+        )
 
     def _without_duplicates(self, matches: Sequence[Match], kept: list[int]) -> list[int]:
         groups: dict[str | None, list[int]] = {}

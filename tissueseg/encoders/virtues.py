@@ -49,7 +49,7 @@ class VirTues(Encoder):
         heads: of a random network, as are the three that follow; weights tell their own.
         hidden: width of the feed-forward network.
         pattern: `h`, `v` or `f` for each block, see `virtues_layers.KINDS`.
-        marker_width: features of a marker vector.
+        marker_width: features of a marker vector; None: as many as those that are found have.
 
     Raises:
         ConfigError: weights together with random_init, or sizes and levels that cannot be.
@@ -71,14 +71,13 @@ class VirTues(Encoder):
         heads: int = 8,
         hidden: int = 1024,
         pattern: str = "hvhvhvhvhvhvhvhv",
-        marker_width: int = 640,
+        marker_width: int | None = 640,
     ) -> None:
         check_source(weights, f"encoder={spec.name}", spec.random_init)
         if spec.random_init:
             file = None
-            sizes = Sizes(
-                spec.channels[0], hidden, heads, spec.patch_px, marker_width, pattern
-            ).check()
+            width = marker_width or _found_width(data, markers)
+            sizes = Sizes(spec.channels[0], hidden, heads, spec.patch_px, width, pattern).check()
         else:
             file = open_checkpoint(weights, spec.name, (RELEASED, DUAL))
             sizes = infer(file)
@@ -251,6 +250,10 @@ def _check_he(
         f"encoder={spec.name} with modality={modality.value}: {reason}. Choose modality=sp or another "
         "encoder."
     )
+
+
+def _found_width(data: DataSpec, lookup: MarkerLookup) -> int:
+    return lookup(data.panel).vectors.shape[1] if "sp" in data.modality.images else 1
 
 
 def _markers(spec: EncoderSpec, data: DataSpec, lookup: MarkerLookup, width: int) -> Markers:

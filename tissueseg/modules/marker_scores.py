@@ -15,6 +15,7 @@ from tissueseg.modules.group import Group
 from tissueseg.pretraining.autoencoder import Guess
 
 _SUMS = 6  # count; sums of x, y, x², y², x·y
+_ROUNDING = 1e-12  # of a variance, relative to the mean square
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,20 @@ def _sums(said: Tensor, wanted: Tensor) -> np.ndarray:
 
 def _correlation(sums: np.ndarray) -> float:
     n, x, y, xx, yy, xy = sums
-    spread = (n * xx - x * x) * (n * yy - y * y)
-    return float((n * xy - x * y) / math.sqrt(spread)) if spread > 1e-9 * n**4 else math.nan
+    spread = _spread(n, x, xx) * _spread(n, y, yy)
+    return float((n * xy - x * y) / math.sqrt(spread)) if spread else math.nan
 
 
 def _explained(sums: np.ndarray, error: float) -> float:
     n, _, y, _, yy, _ = sums
-    spread = yy - y * y / n
-    return float(1 - error / spread) if spread > 0 else math.nan
+    spread = _spread(n, y, yy)
+    return float(1 - n * error / spread) if spread else math.nan
+
+
+def _spread(n: float, x: float, xx: float) -> float:
+    """n² times the variance; 0 where it is nothing but rounding."""
+    spread = n * xx - x * x
+    return spread if spread > _ROUNDING * n * xx else 0.0
 
 
 def _defined(value: Any) -> Any:

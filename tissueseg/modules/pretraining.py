@@ -55,7 +55,9 @@ class PretrainingModule(pl.LightningModule):
         """Loss of what was hidden of a batch."""
         loss = self.autoencoder.loss(self.autoencoder(batch))
         self._refuse_nan(loss, batch, "train")
-        self.mean.update(loss.detach(), len(batch.image))
+        # Each process has the mean of all, so that a state that one of them keeps holds for all.
+        shared: Any = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
+        self.mean.update(shared, len(batch.image))
         self.log("train/loss", self.mean, on_step=False, on_epoch=True, prog_bar=True)  # pyright: ignore[reportArgumentType]
         return loss
 

@@ -68,12 +68,17 @@ class Reconstructions(pl.Callback):
                 found = module.autoencoder(batch)
                 planes = module.autoencoder.planes(batch, found)
             parts = [part[0].float().cpu().numpy() for part in planes]
-            row, column = batch.origin[0].tolist()
-            name = f"{self._tiles.tissues[int(batch.tissue[0])]}_{row}_{column}.png"
-            paths.append(self._folder / name)
+            paths.append(self._folder / self._name(batch))
             save_sheet(sheet(self._pictures(batch, *parts), legend=()), paths[-1])
         module.train(was_training)
         return paths
+
+    def _name(self, batch: ImageBatch) -> str:
+        """Of a tile's picture; tissues of several stores that share a name are numbered."""
+        names, tissue = self._tiles.tissues, int(batch.tissue[0])
+        row, column = batch.origin[0].tolist()
+        lead = f"{tissue}_" if names.count(names[tissue]) > 1 else ""
+        return f"{lead}{names[tissue]}_{row}_{column}.png"
 
     def _pictures(
         self, batch: ImageBatch, image: np.ndarray, seen: np.ndarray, filled: np.ndarray

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from tissueseg.data.image_tiles import Hidden, ImageBatch
 from tissueseg.encoders.base import Encoder
+from tissueseg.errors import ConfigError
 
 
 class Reconstruction(NamedTuple):
@@ -44,10 +45,19 @@ class MaskedAutoencoder(nn.Module, ABC):
 
     Args:
         encoder: frozen as it was built; it learns from here on.
+
+    Raises:
+        ConfigError: tiles that its patches do not fill.
     """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
+        tile_px, patch_px = encoder.data.tile_px, encoder.spec.patch_px
+        if tile_px % patch_px:  # where it encodes, tiles would be stretched
+            raise ConfigError(
+                f"data.tile_px={tile_px} is not a multiple of the {patch_px} px patch of "
+                f"encoder={encoder.spec.name}, whose patches are hidden one by one: choose one."
+            )
         self.encoder = encoder
         encoder.requires_grad_(True)
 

@@ -14,6 +14,12 @@ from torch import Tensor
 
 from tissueseg.encoders.virtues_layers import ROTARY, Block, Turn, dense, normed, rotate
 
+_TOKENS, _LENGTH = 512, 8
+"""Tokens of a batch, and lengths of sequences, are filled up to multiples of these: memory that is asked
+for in ever other sizes is never given back (10 GB after twenty minutes)."""
+
+_MOST_SEQUENCES = 65535  # of a CUDA grid's second and third dimensions
+
 
 class Sequences(NamedTuple):
     """Tokens that attend to each other."""
@@ -25,7 +31,7 @@ class Sequences(NamedTuple):
 class Visible(NamedTuple):
     """The tokens of a batch that are seen, and the sequences in which they attend to each other."""
 
-    tile: Tensor  # (T,)
+    tile: Tensor  # (T,) the last ones fill up: they are in no sequence, and nothing reads them
     channel: Tensor  # (T,) 0 for the summary, else 1 + the channel's place in the tile
     cell: Tensor  # (T,)
     place: Tensor  # (B, S, N) index of each token, T where it is hidden
@@ -37,15 +43,18 @@ class Visible(NamedTuple):
 
         Sequences of kind `h` are a channel's tokens in a tile, of kind `v` the tokens of a cell.
         """
-        tile, channel, cell = seen.nonzero(as_tuple=True)
-        count = len(tile)
+        found = seen.nonzero()
+        count = _wide(len(found), _TOKENS)
         place = torch.full(seen.shape, count, device=seen.device)
-        place[tile, channel, cell] = torch.arange(count, device=seen.device)
+        place[found.unbind(1)] = torch.arange(len(found), device=seen.device)
+        tile, channel, cell = F.pad(found, (0, 0, 0, count - len(found))).unbind(1)
         summaries, others = place[:, 0], place[:, 1:].flatten(0, 1)  # (B, N), (B · C, N)
         across = place.transpose(1, 2).reshape(-1, seen.shape[1])  # (B · N, S)
         kinds = {"h": [summaries, *_packed(others, count)], "v": _packed(across, count)}
-        found = {kind: Sequences(tables, _back(tables, count)) for kind, tables in kinds.items()}
-        return cls(tile, channel, cell, place, found)
+        sequences = {
+            kind: Sequences(tables, _back(tables, count)) for kind, tables in kinds.items()
+        }
+        return cls(tile, channel, cell, place, sequences)
 
 
 def turned(block: Block, tokens: Tensor, seen: Visible, turn: Turn, dtype: torch.dtype) -> Tensor:
@@ -79,18 +88,19 @@ def picked(tokens: Tensor, places: Tensor) -> Tensor:
     return tokens.index_select(0, places.flatten()).unflatten(0, places.shape)
 
 
+def _wide(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
 def _packed(place: Tensor, none: int) -> list[Tensor]:
-    """Rows (G, L) of indices without gaps, as wide as the longest; rows without any are left out."""
-    lengths = (place < none).sum(1)
-    kept = lengths > 0
-    if not bool(kept.any()):
-        return []
-    return [place[kept].sort(1).values[:, : int(lengths.max())]]
+    """Rows (G, L) of indices without gaps, as wide as the longest needs."""
+    longest = int((place < none).sum(1).max())
+    return [place.sort(1).values[:, : _wide(longest, _LENGTH)]] if longest else []
 
 
 def _back(tables: list[Tensor], count: int) -> Tensor:
     flat = torch.cat([table.flatten() for table in tables])
-    back = flat.new_empty(count + 1)
+    back = flat.new_zeros(count + 1)
     back[flat] = torch.arange(len(flat), device=flat.device)
     return back[:count]
 
@@ -99,9 +109,10 @@ def _mixed(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences) -> T
     """Attention of (T, heads, d) within sequences."""
     count, found = len(query), list[Tensor]()
     padded = [F.pad(part, (0, 0, 0, 0, 0, 1)) for part in (query, key, value)]
-    for table in sequences.tables:
+    for table in (part for whole in sequences.tables for part in whole.split(_MOST_SEQUENCES)):
         there = table < count
         parts = [picked(part, table).transpose(1, 2) for part in padded]  # (G, heads, L, d)
+        there = there | ~there.any(1, keepdim=True)  # a row of none must not attend to nothing
         mask = None if bool(there.all()) else there[:, None, None]
         mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
         found.append(mixed.transpose(1, 2).flatten(0, 1))
