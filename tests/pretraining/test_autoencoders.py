@@ -13,7 +13,7 @@ from tissueseg.errors import ConfigError
 from tissueseg.pretraining.autoencoder import Reconstruction, patched
 from tissueseg.pretraining.markers import MarkerAutoencoder
 from tissueseg.pretraining.masks import MarkerMask, PatchMask
-from tissueseg.pretraining.patches import PatchAutoencoder
+from tissueseg.pretraining.patches import PatchAutoencoder, sines
 
 PATCH, SIDE = 4, 4  # pixels of a patch, patches of a tile
 
@@ -309,3 +309,12 @@ def test_sizes_that_cannot_be_are_refused(kind, options, says):
 
 def test_tiles_that_patches_do_not_fill_are_refused():
     assert "data.tile_px=18 is not a multiple of the 4 px patch" in refused("he", vit(18))
+
+
+def test_positions_are_most_alike_nearby():
+    table = sines(8, 32)
+    alike = (table @ table.T)[3 * 8 + 4].view(8, 8)
+    assert alike.argmax() == 3 * 8 + 4
+    assert alike[3, 5] > alike[3, 6] > alike[3, 7]
+    torch.testing.assert_close(alike[2, 4], alike[4, 4])
+    torch.testing.assert_close(alike[3, 5], alike[4, 4])

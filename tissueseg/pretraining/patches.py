@@ -74,12 +74,14 @@ class PatchAutoencoder(MaskedAutoencoder):
         with seeded(seed):
             self.embed = nn.Linear(encoder.spec.channels[0], dim)
             self.masked_token = nn.Parameter(_INIT_STD * torch.randn(dim))
-            self.positions = nn.Parameter(_INIT_STD * torch.randn(1, self._side**2, dim))
+            self.positions = nn.Parameter(sines(self._side, dim)[None])
             self.blocks = nn.ModuleList(
                 Block(dim, Attention(dim, heads), MLP(dim, 4 * dim)) for _ in range(depth)
             )
             self.norm = nn.LayerNorm(dim)
             self.head = nn.Linear(dim, _RGB * patch_px**2)
+        if encoder.spec.random_init:
+            self._place_at_first()
 
     def hide(self, present: Tensor, generator: Generator) -> Hidden:
         """Draw which patches are hidden; all channels go together."""
@@ -132,6 +134,14 @@ class PatchAutoencoder(MaskedAutoencoder):
         }
         return detached(encoder | decoder)
 
+    def _place_at_first(self) -> None:
+        """Let a random network begin with positions that tell what is near (He et al. 2022)."""
+        table = self.encoder.pos_embed
+        patches = self._side**2
+        if table.shape[1] > patches:
+            with torch.no_grad():
+                table[0, -patches:] = sines(self._side, table.shape[2])
+
     @staticmethod
     def _spread(patches: Tensor) -> Tensor:
         return (patches.var(-1, keepdim=True) + _EPSILON).sqrt()
@@ -160,3 +170,19 @@ class PatchAutoencoder(MaskedAutoencoder):
         for block in self.blocks:
             whole = block(whole)
         return self.head(self.norm(whole)).float()
+
+
+def sines(side: int, dim: int) -> Tensor:
+    """(side², dim) positions of a grid: half for the row and half for the column, sines and cosines.
+
+    Of p · 10000^(−4k/dim), k < dim/4 (Vaswani et al. 2017, section 3.5, in two dimensions).
+
+    Raises:
+        ConfigError: dim is no multiple of 4.
+    """
+    if dim % 4:
+        raise ConfigError(f"positions of {dim} features: wanted a multiple of 4.")
+    angle = torch.arange(side)[:, None] * 10000.0 ** (-torch.arange(dim // 4) * 4 / dim)
+    waves = torch.cat((angle.sin(), angle.cos()), 1)  # (side, dim / 2)
+    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
+    return torch.cat((rows, columns), 2).flatten(0, 1)
