@@ -22,6 +22,16 @@ def test_the_setting_of_the_environment_holds_for_all_that_take_trains_words(
     assert words(name, "setting=demo") == ["setting=demo"]
 
 
+def test_a_run_that_goes_on_keeps_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TISSUESEG_SETTING", "orion")
+    assert words("train", "resume=runs/x") == ["resume=runs/x"]
+    assert words("train", "resume=auto", "run_dir=x") == [
+        "setting=orion",
+        "resume=auto",
+        "run_dir=x",
+    ]
+
+
 @pytest.mark.parametrize("name", ["prepare", "evaluate", "predict", "report", "export"])
 def test_commands_without_a_setting_get_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TISSUESEG_SETTING", "orion")

@@ -20,7 +20,7 @@ from .conftest import REPOSITORY, SCRIPTS, Cluster, after, examples, recorded
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="shell scripts")
 
 README = REPOSITORY / "README.md"
-STEPS = ("train", "embed", "predict")
+STEPS = ("train", "pretrain", "embed", "predict")
 BATCH = (*STEPS, "sweep")
 ALL = (*(f"{name}.sbatch" for name in BATCH), "runai_train.sh", "runai_embed.sh")
 LINES = [(f"{name}.sbatch", line) for name in BATCH for line in examples(f"{name}.sbatch")]
@@ -55,7 +55,7 @@ def test_an_example_starts_its_command_with_its_words(
 ) -> None:
     done = cluster.shell(line)
     assert done.returncode == 0, done.stderr
-    command = {"train.sbatch": "train", "embed.sbatch": "embed", "predict.sbatch": "predict"}
+    command = {f"{step}.sbatch": step for step in STEPS}
     start = (
         ["-m", f"tissueseg.{command[script]}", "trainer=slurm"]
         if script in command
@@ -136,7 +136,8 @@ def test_sigterm_reaches_the_command_which_the_job_waits_for(cluster: Cluster) -
 @pytest.mark.parametrize("name", STEPS)
 def test_a_job_can_be_stopped_and_goes_back_into_the_queue(name: str) -> None:
     asked = options(f"{name}.sbatch")
-    wanted = {"train": "USR1@300"}.get(name, "USR1@120")  # seconds; not B:, for the shell alone
+    trains = name in ("train", "pretrain")
+    wanted = "USR1@300" if trains else "USR1@120"  # seconds; not B:, for the shell alone
     assert asked["signal"] == wanted
     assert "requeue" in asked
     assert asked["open-mode"] == "append"
