@@ -15,6 +15,7 @@ from tissueseg.data.image_tiles import ImageBatch, ImageTiles, collate_images
 from tissueseg.drawing import save_sheet, sheet
 from tissueseg.modules.pretraining import PretrainingModule
 
+_LEAST_PX = 160  # of a picture's side, so that its title has room
 _UNSEEN = 0.5  # grey of what is hidden
 _SHOWN = (1.0, 99.0)  # percentiles of a channel that are black and white
 
@@ -69,7 +70,8 @@ class Reconstructions(pl.Callback):
                 planes = module.autoencoder.planes(batch, found)
             parts = [part[0].float().cpu().numpy() for part in planes]
             paths.append(self._folder / self._name(batch))
-            save_sheet(sheet(self._pictures(batch, *parts), legend=()), paths[-1])
+            pictures = self._pictures(batch, *parts)
+            save_sheet(sheet({k: _large(v) for k, v in pictures.items()}, legend=()), paths[-1])
         module.train(was_training)
         return paths
 
@@ -115,3 +117,9 @@ def _grey(plane: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = ((plane - low) / (high - low)).clip(0, 1)
     scaled = np.where(np.isnan(scaled), _UNSEEN, scaled)
     return (scaled * 255).astype(np.uint8)[..., None].repeat(3, -1)
+
+
+def _large(picture: np.ndarray) -> np.ndarray:
+    """With every pixel drawn several times, where it is small."""
+    times = -(-_LEAST_PX // picture.shape[0])
+    return picture.repeat(times, 0).repeat(times, 1)
