@@ -85,7 +85,7 @@ def test_features_of_another_origin_are_refused_field_by_field(
     )
     for words in says:
         assert words in error
-    assert "Make them first (python -m tissueseg.embed setting=demo name=tiny_run " in error
+    assert "Make them first (python -m tissueseg.embed setting=untrained name=tiny_run " in error
     assert all(word in error for word in change)
     assert not (embedded / "run").exists()
 

@@ -202,6 +202,8 @@ def test_every_choice_composes_and_resolves(override, monkeypatch):
     for node in (config.encoder, *(config.encoder.get(part, {}) for part in ("he", "sp"))):
         if "random_init" in node:
             node.random_init = True
+            if "weights" in node:
+                node.weights = None
     if override.startswith("encoder="):
         config.modality = assembly.build(config.encoder.spec).modalities[0].value
     if not override.startswith(("decoder=", "loss=")):
