@@ -14,16 +14,6 @@ from tissueseg.pretraining.autoencoder import Guess
 MARKERS = ("DAPI", "CD3", "CD8")
 
 
-class Two:
-    """The processes of a job, of which each knows what the other counted."""
-
-    def __init__(self, other: MarkerTally) -> None:
-        self.other = other
-
-    def gathered(self, value: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, ...]]:
-        return [value, (self.other._sums, self.other._errors)]
-
-
 def pixels(seed: int = 0, count: int = 500, offset: float = 0.0) -> tuple[torch.Tensor, ...]:
     """What was filled in, a baseline, and what is there: alike, less alike."""
     draw = torch.Generator().manual_seed(seed)
@@ -68,15 +58,6 @@ def test_markers_do_not_mix_and_those_never_guessed_are_left_out():
     check(first, *one)
     check(second, *two)
     assert guessed().scores() == []
-
-
-def test_processes_add_up():
-    parts = pixels()
-    halves = [Guess(1, *half) for half in zip(*(part.split(250) for part in parts), strict=True)]
-    one, other = (guessed(half) for half in halves)
-    one.join(Two(other))
-    (score,) = one.scores()
-    check(score, *parts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tissueseg.modules.group import Group
 from tissueseg.pretraining.autoencoder import Guess
 
 _SUMS = 6  # count; sums of x, y, x², y², x·y
@@ -52,12 +51,6 @@ class MarkerTally:
             for which, said in enumerate((guess.predicted, guess.baseline)):
                 self._sums[guess.marker, which] += _sums(said.double(), wanted)
             self._errors[guess.marker] += float((guess.predicted.double() - wanted).square().sum())
-
-    def join(self, group: Group) -> None:
-        """Add what other processes have counted."""
-        parts = group.gathered((self._sums, self._errors))
-        self._sums = sum((sums for sums, _ in parts), np.zeros_like(self._sums))
-        self._errors = sum((errors for _, errors in parts), np.zeros_like(self._errors))
 
     def scores(self) -> list[MarkerScore]:
         """Of every marker that was guessed."""
