@@ -6,18 +6,14 @@ epoch, batch, side and number of a signal, of which 0 is none; then words of the
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import save_file
-from stopped_runs import Command, Place
+from stopped_runs import Place, watched
 from stores import CLASSES, PANEL, random_tissue
 
 from tissueseg.contracts import Channel
@@ -107,45 +103,6 @@ def write(
             writer.add(name, made)
 
 
-@contextmanager
-def watched(stop_at: Mapping[Place, int] | None = None) -> Iterator[list[Place]]:
-    """Note every batch that a fit of this process takes; send it signals before some of them."""
-    seen: list[Place] = []
-    stops = stop_at or {}
-
-    def noting(side: str, step: Any) -> Any:
-        def noted(self: PretrainingModule, batch: Any, batch_idx: int) -> Any:
-            seen.append(Place(self.current_epoch, batch_idx, side))
-            if number := stops.get(seen[-1]):
-                os.kill(os.getpid(), number)
-            return step(self, batch, batch_idx)
-
-        return noted
-
-    with pytest.MonkeyPatch.context() as patch:
-        for side, name in (("train", "training_step"), ("val", "validation_step")):
-            step = getattr(PretrainingModule, name)
-            patch.setattr(PretrainingModule, name, noting(side, step))
-        yield seen
-
-
-def interrupted_run(
-    command: Command, given: Sequence[str], folder: Path, stops: Sequence[dict[Place, int]]
-) -> list[Place]:
-    """Begin, be stopped at some places, one after the other, and go on to the end; what it took."""
-    taken: list[Place] = []
-    begin = (*given, f"run_dir={folder}")
-    for attempt, stop in enumerate([*stops, {}]):
-        with watched(stop) as seen:
-            result = command("pretrain", *(begin if attempt == 0 else [f"resume={folder}"]))
-        assert result.code == (128 + next(iter(stop.values())) if stop else 0), result.err
-        if stop:
-            assert f"  python -m tissueseg.pretrain resume={folder}\n" in result.out
-            assert not (folder / "encoder.safetensors").exists()
-        taken += seen
-    return taken
-
-
 def assert_same_run(one: Path, other: Path) -> None:
     """Nothing of what two runs left tells them apart."""
     for name in ("metrics.csv", "encoder.safetensors", "metrics.json"):
@@ -162,7 +119,7 @@ def stopped_main(epoch: str, batch: str, side: str, number: str) -> None:
     from tissueseg.pretrain import pretrain
 
     stop = {Place(int(epoch), int(batch), side): int(number)} if int(number) else {}
-    with watched(stop):
+    with watched(stop, PretrainingModule):
         run_command("pretrain", pretrain)
 
 

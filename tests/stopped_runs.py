@@ -45,18 +45,19 @@ def write_training_store(path: Path) -> Path:
 
 @contextmanager
 def watched(
-    stop_at: Mapping[Place, int] | None = None,
+    stop_at: Mapping[Place, int] | None = None, module: type[Any] = SegmentationModule
 ) -> Iterator[list[Place]]:
     """Note every batch that a fit of this process takes; send it signals before some of them.
 
     Args:
         stop_at: places, and the signal that comes there.
+        module: class of what is fitted.
     """
     seen: list[Place] = []
     stops = stop_at or {}
 
     def noting(side: str, step: Any) -> Any:
-        def noted(self: SegmentationModule, batch: Any, batch_idx: int) -> Any:
+        def noted(self: Any, batch: Any, batch_idx: int) -> Any:
             seen.append(Place(self.current_epoch, batch_idx, side))
             if number := stops.get(seen[-1]):
                 os.kill(os.getpid(), number)
@@ -66,8 +67,7 @@ def watched(
 
     with pytest.MonkeyPatch.context() as patch:
         for side, name in (("train", "training_step"), ("val", "validation_step")):
-            step = getattr(SegmentationModule, name)
-            patch.setattr(SegmentationModule, name, noting(side, step))
+            patch.setattr(module, name, noting(side, getattr(module, name)))
         yield seen
 
 
@@ -95,17 +95,22 @@ class Uninterrupted:
 
 
 def interrupted_run(
-    command: Command, words: Sequence[str], folder: Path, stops: Sequence[dict[Place, int]]
+    command: Command,
+    words: Sequence[str],
+    folder: Path,
+    stops: Sequence[dict[Place, int]],
+    name: str = "train",
+    module: type[Any] = SegmentationModule,
 ) -> list[Place]:
     """Begin, be stopped at some places, one after the other, and go on to the end; what it took."""
     taken: list[Place] = []
     begin = (*words, f"run_dir={folder}")
     for attempt, stop in enumerate([*stops, {}]):
-        with watched(stop) as seen:
-            result = command("train", *(begin if attempt == 0 else [f"resume={folder}"]))
+        with watched(stop, module) as seen:
+            result = command(name, *(begin if attempt == 0 else [f"resume={folder}"]))
         assert result.code == (128 + next(iter(stop.values())) if stop else 0), result.err
         if stop:
-            assert f"  python -m tissueseg.train resume={folder}\n" in result.out
+            assert f"  python -m tissueseg.{name} resume={folder}\n" in result.out
             assert not (folder / "metrics.json").exists()
         taken += seen
     return taken

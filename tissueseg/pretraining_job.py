@@ -5,92 +5,30 @@ from __future__ import annotations
 import csv
 import json
 import math
-import signal
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
-from rich.console import Console
+from lightning.pytorch.loggers import WandbLogger
 from rich.table import Table
 from safetensors.torch import save_file
 
-from tissueseg import assembly
-from tissueseg.command import INTERRUPTED, STOPPED
 from tissueseg.data.image_tiles import ImageBatch, collate_images
 from tissueseg.devices import autocast_of, own_device
+from tissueseg.fitting import Fitting
 from tissueseg.modules.cost import Cost
-from tissueseg.modules.group import Group
 from tissueseg.modules.history import History
 from tissueseg.modules.marker_scores import MarkerScore, MarkerTally
 from tissueseg.modules.reconstructions import Reconstructions
-from tissueseg.modules.resumption import Resumption, Signals
-from tissueseg.modules.state_files import StateFiles
 from tissueseg.pretraining_parts import PretrainingParts
 from tissueseg.reporting import runs
-from tissueseg.run_folder import Folder
-
-if TYPE_CHECKING:
-    from tissueseg.ranks import Rank
 
 MARKERS = "markers.csv"
 _AT_A_TIME = 8  # tiles that are scored at once
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """A pre-training that may begin, or go on.
-
-    Args:
-        parts: opened and checked.
-        folder: that this job holds.
-        loggers: beside `metrics.csv`.
-        console: quiet in all processes but the first.
-        rank: of this process; None: it is alone.
-        group: of the processes that train together.
-        signals: that stop it.
-    """
-
-    parts: PretrainingParts
-    folder: Folder
-    loggers: list[Logger]
-    console: Console
-    rank: Rank | None
-    group: Group
-    signals: Signals
-
-    def run(self) -> int:
-        """Train and score; the exit code if it was stopped, else 0."""
-        stopped = self._fit()
-        if not stopped and self.group.leads:
-            self._keep_encoder()
-            self._tell(self._score())
-        self.group.highest(0)  # the others wait for the first
-        if not stopped:
-            return 0
-        heard = self.signals.heard
-        return INTERRUPTED if heard in (None, signal.SIGINT) else STOPPED + heard
-
-    def _fit(self) -> bool:
-        """Train; whether it was stopped."""
-        config = self.parts.config
-        states = StateFiles(self.folder.path / runs.STATE)
-        every_s = config.state.every_s
-        resumption = Resumption(states, self.signals, config.seed, self.group, every_s)
-        trainer = assembly.build_trainer(
-            config,
-            self.console,
-            [*self._callbacks(), resumption],
-            self.loggers,
-            rank=self.rank,
-            states=states,
-        )
-        data, state = self.parts.data, self.folder.state
-        with runs.disk_errors(self.folder.path):
-            _fit(trainer, self.parts.module, data, state)
-        return resumption.stopped or trainer.interrupted
+class Pretraining(Fitting[PretrainingParts]):
+    """A pre-training that may begin, or go on."""
 
     def _callbacks(self) -> list[Any]:
         parts, path = self.parts, self.folder.path
@@ -133,8 +71,19 @@ class Pretraining:
         with runs.disk_errors(self.folder.path), runs.written_whole(path) as partial_path:
             save_file(tensors, partial_path, told)
 
-    def _score(self) -> list[MarkerScore]:
-        """Tell markers of held-out tiles from all others, on this process's device."""
+    def _score(self) -> bool:
+        """Leave the encoder, and say how well it fills in; whether it was stopped."""
+        stopped = False
+        if self.group.leads:
+            self._keep_encoder()
+            scores = self._marker_scores()
+            stopped = scores is None
+            if scores is not None:
+                self._tell(scores)
+        return bool(self.group.highest(int(stopped))) and self._is_told_to_stop()
+
+    def _marker_scores(self) -> list[MarkerScore] | None:
+        """Tell markers of held-out tiles from all others, on one device; None: it was stopped."""
         tiles, parts = self.parts.data.val, self.parts
         tally = MarkerTally(parts.vocabulary.names)
         count = min(parts.config.score_tiles, 0 if tiles is None else len(tiles))
@@ -145,6 +94,8 @@ class Pretraining:
         chosen = torch.linspace(0, len(tiles) - 1, count).round().long().tolist()
         autocast = autocast_of(parts.config.trainer.precision)
         for start in range(0, count, _AT_A_TIME):
+            if self.signals.heard:
+                return None
             batch = collate_images([tiles[i] for i in chosen[start : start + _AT_A_TIME]])
             batch = ImageBatch(*(part.to(device) for part in batch))
             with (
@@ -177,15 +128,6 @@ class Pretraining:
                 logger.experiment.finish()
             else:
                 logger.finalize("success")
-
-
-def _fit(trainer: Trainer, module: Any, data: Any, state: Any) -> None:
-    """Lightning ends an interrupted fit as it would end a program."""
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
 
 
 def mean(values: Any) -> float | None:

@@ -3,101 +3,40 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import Logger
-from rich.console import Console
 
 from tissueseg import assembly
-from tissueseg.command import INTERRUPTED, STOPPED
+from tissueseg.fitting import Fitting, interruptible
 from tissueseg.modules.averaging import Averaging
 from tissueseg.modules.callbacks import BestDecoder
 from tissueseg.modules.checkpoint import AS_LOADED, DecoderCheckpoint, load_decoder
 from tissueseg.modules.cost import Cost
-from tissueseg.modules.group import Group
 from tissueseg.modules.history import History
-from tissueseg.modules.resumption import Resumption, Signals, StopsScoring
+from tissueseg.modules.resumption import StopsScoring
 from tissueseg.modules.scoring import PixelCalibration, StudyDice, count
-from tissueseg.modules.state_files import StateFiles
 from tissueseg.modules.tracking import close_tracking
 from tissueseg.reporting import runs
 from tissueseg.reporting.outcomes import outcome_of
 from tissueseg.reporting.scores import run_metrics, side_scores
 from tissueseg.reporting.tables import class_table
-from tissueseg.run_folder import Folder
 from tissueseg.training_parts import Parts
-
-if TYPE_CHECKING:
-    from tissueseg.ranks import Rank
 
 _SHOWN = ("val", "test")
 
 
-@contextmanager
-def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """Let a fit or a pass be interrupted, which Lightning ends as it would end a program."""
-    try:
-        yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training that may begin, or go on.
-
-    Args:
-        parts: opened and checked.
-        folder: that this training holds.
-        loggers: beside `metrics.csv`.
-        console: quiet in all processes but the first.
-        rank: of this process; None: it is alone.
-        group: of the processes that train together.
-        signals: that stop it.
-    """
-
-    parts: Parts
-    folder: Folder
-    loggers: list[Logger]
-    console: Console
-    rank: Rank | None
-    group: Group
-    signals: Signals
-
-    def run(self) -> int:
-        """Train and score; the exit code if it was stopped, else 0."""
-        stopped = self._fit() or self._score()
-        if not stopped:
-            return 0
-        heard = self.signals.heard
-        return INTERRUPTED if heard in (None, signal.SIGINT) else STOPPED + heard
+class Training(Fitting[Parts]):
+    """A training that may begin, or go on."""
 
     def _fit(self) -> bool:
         """Train; whether it was stopped."""
-        config, module = self.parts.config, self.parts.module
-        if config.epochs == 0:
-            self._keep_decoder(module, AS_LOADED, math.nan)
-            return False
-        states = StateFiles(self.folder.path / runs.STATE)
-        every_s = config.state.every_s
-        resumption = Resumption(states, self.signals, config.seed, self.group, every_s)
-        callbacks, loggers = [*self._callbacks(), resumption], self.loggers
-        trainer = assembly.build_trainer(
-            config, self.console, callbacks, loggers, rank=self.rank, states=states
-        )
-        data, state = self.parts.data, self.folder.state
-        with _interruptible(trainer), runs.disk_errors(self.folder.path):
-            trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
-        return resumption.stopped or trainer.interrupted
+        if self.parts.config.epochs:
+            return super()._fit()
+        self._keep_decoder(self.parts.module, AS_LOADED, math.nan)
+        return False
 
     def _score(self) -> bool:
         """Score the kept decoder, not the last one; whether it was stopped."""
@@ -118,7 +57,7 @@ class Training:
         for side in (side for side in _SHOWN if getattr(data.split, side)):
             if self._is_told_to_stop():
                 return True
-            with _interruptible(trainer):
+            with interruptible(trainer):
                 counts = count(trainer, module, data, side)
             if trainer.interrupted:
                 return True
@@ -129,13 +68,6 @@ class Training:
         if self.group.leads:
             self._tell(checkpoint, sides)
         return False
-
-    def _is_told_to_stop(self) -> bool:
-        """Whether this process, or one that it trains with, has heard a signal."""
-        heard = self.group.highest(self.signals.heard or 0)
-        if heard:
-            self.signals.heard = signal.Signals(heard)
-        return bool(heard)
 
     def _tell(self, checkpoint: DecoderCheckpoint, sides: dict[str, Any]) -> None:
         """Leave the scores, show them, and send them to trackers."""
@@ -158,7 +90,7 @@ class Training:
         ]
         return callbacks if config.ema is None else [*callbacks, Averaging(config.ema)]
 
-    @cached_property
+    @property
     def _keep_decoder(self) -> Any:
         path = self.folder.path / runs.DECODER
         return assembly.keep_decoder(self.parts.config, self.parts.data, self.parts.module, path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,19 +21,20 @@ from pretrain_runs import (
     SIDES,
     STEPS,
     assert_same_run,
-    interrupted_run,
     table,
     vectors,
-    watched,
     words,
     write_all,
 )
 from safetensors import safe_open
 from safetensors.torch import load_file
-from stopped_runs import Place, stopped_at
+from stopped_runs import Place, interrupted_run, stopped_at, watched
 from stores import TINY
 
+from tissueseg import pretraining_job
 from tissueseg.command import run_command
+from tissueseg.modules.marker_scores import MarkerTally
+from tissueseg.modules.pretraining import PretrainingModule
 from tissueseg.pretrain import pretrain
 from tissueseg.store.tissues import TissueStore
 
@@ -166,15 +169,43 @@ def test_a_stopped_run_takes_every_batch_once_and_ends_the_same(
     places: list[Place],
 ) -> None:
     given = words(made, modality)
-    taken = interrupted_run(command, given, tmp_path / "run", stopped_at(*places))
+    taken = interrupted_run(
+        command, given, tmp_path / "run", stopped_at(*places), "pretrain", PretrainingModule
+    )
     steps = [place for place in taken if place.side == "train"]
     assert steps == [Place(epoch, batch) for epoch in (0, 1) for batch in range(STEPS)]
     assert_same_run(tmp_path / "run", runs[modality])
 
 
+@both
+def test_a_run_stopped_while_it_scores_scores_again(
+    command: Command,
+    made: Path,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    modality: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add, run = MarkerTally.add, tmp_path / "run"
+
+    def stopped(self: MarkerTally, guesses: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        add(self, guesses)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining_job, "_AT_A_TIME", 1)
+        patch.setattr(MarkerTally, "add", stopped)
+        result = command("pretrain", *words(made, modality), f"run_dir={run}")
+    assert result.code == 128 + signal.SIGTERM
+    assert f"  python -m tissueseg.pretrain resume={run}\n" in result.out
+    assert not (run / "metrics.json").exists()
+    assert command("pretrain", f"resume={run}").code == 0
+    assert_same_run(run, runs[modality])
+
+
 def test_a_finished_run_is_not_done_again(command: Command, runs: dict[str, Path]) -> None:
     before = (runs["sp"] / "encoder.safetensors").stat().st_mtime_ns
-    with watched() as taken:
+    with watched(module=PretrainingModule) as taken:
         result = command("pretrain", f"resume={runs['sp']}")
     assert (result.code, taken) == (0, [])
     assert "finished already" in result.out
