@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from tissueseg.contracts import Batch, DataSpec, Modality
 from tissueseg.data.augment import Augmentation
 from tissueseg.data.dataset import PLAIN, TileDataset, collate
 from tissueseg.data.features import FeatureReader
 from tissueseg.data.feeding import NATURAL, Loading, Sampling, check_shuffle
-from tissueseg.data.loading import PrefetchLoader
 from tissueseg.data.normalise import Normaliser, silent_channels, stated_moments
 from tissueseg.data.sampling import (
     EpochOrder,
@@ -106,12 +105,10 @@ class TissueDataModule(pl.LightningDataModule):
         unit = share.batch_size * share.batches if loading.drop_last else 1
         self._check_batches(len(data))
         picks = TrainingPicks(self._order(data), self._views, loading.seed, rank, unit)
-        if (
-            self.trainer is not None
-        ):  # worker processes ask for items before Lightning says the epoch
+        if self.trainer is not None:  # workers ask for items before Lightning says the epoch
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             picks.set_epoch(progress.processed)
-        return self._loader(data, picks, share.batch_size)
+        return loading.loader(data, picks, share.batch_size, collate, self._features(data))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every pixel of the validation tissues once."""
@@ -199,7 +196,7 @@ class TissueDataModule(pl.LightningDataModule):
     def _scored(self, side: str) -> DataLoader[Batch]:
         data = self._datasets[side]
         tiles = ScoredTiles(data, self._rank, self._loading.batch_size)
-        return self._loader(data, tiles, tiles.batch_size)
+        return self._loading.loader(data, tiles, tiles.batch_size, collate, self._features(data))
 
     def _features(self, data: TileDataset) -> FeatureReader | None:
         """What adds stored features to the batches of a dataset."""
@@ -218,22 +215,6 @@ class TissueDataModule(pl.LightningDataModule):
         sides = [self.store.shard_px(tissue) for tissue in data.tissues]
         rows, columns = (origins // np.array(sides)[tissues]).T
         return tissues.astype(np.int64) << 40 | rows << 20 | columns
-
-    def _loader(
-        self, data: TileDataset, sampler: Sampler[Any], batch_size: int
-    ) -> DataLoader[Batch]:
-        workers = self._loading.num_workers
-        return PrefetchLoader(
-            data,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self._loading.pin_memory,
-            collate_fn=collate,
-            depth=self._loading.prefetch,
-            finish=self._features(data),
-        )
 
 
 def data_spec(store: TissueStore, modality: Modality, tile_px: int) -> DataSpec:

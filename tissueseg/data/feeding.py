@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tissueseg.data.loading import PrefetchLoader
 from tissueseg.errors import ConfigError
 
 SHUFFLES = ("full", "shard")
+
+ItemT = TypeVar("ItemT")
+BatchT = TypeVar("BatchT")
 
 
 class Share(NamedTuple):
@@ -52,6 +58,37 @@ class Loading:
         most = min(self.at_a_time or own, own)
         batch = max(size for size in range(1, most + 1) if own % size == 0)
         return Share(batch, own // batch)
+
+    def loader(
+        self,
+        data: Dataset[ItemT],
+        sampler: Sampler[Any],
+        batch_size: int,
+        collate: Callable[[list[ItemT]], BatchT],
+        finish: Callable[[BatchT], BatchT] | None = None,
+    ) -> DataLoader[BatchT]:
+        """Feed items in a sampler's order, made ahead of the step.
+
+        Args:
+            data: whose items are tiles.
+            sampler: of what a process takes.
+            batch_size: tiles at once.
+            collate: makes a batch of tiles.
+            finish: what is still to be done with a batch, in this process; None: nothing.
+        """
+        workers = self.num_workers
+        batches = cast("Dataset[BatchT]", data)  # torch names a loader by its items
+        return PrefetchLoader(
+            batches,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.pin_memory,
+            collate_fn=collate,
+            depth=self.prefetch,
+            finish=finish,
+        )
 
     def __post_init__(self) -> None:
         if self.shuffle not in SHUFFLES:

@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader
 
 from tissueseg.data.feeding import Loading
 from tissueseg.data.image_tiles import ImageBatch, ImageTiles, collate_images
-from tissueseg.data.loading import PrefetchLoader
 from tissueseg.data.sampling import EpochShuffle, Rank, ScoredTiles, TrainingPicks
 from tissueseg.data.views import Views
 from tissueseg.errors import ConfigError
@@ -50,29 +49,16 @@ class ImageDataModule(pl.LightningDataModule):
         if self.trainer is not None:  # workers ask for items before Lightning says the epoch
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             picks.set_epoch(progress.processed)
-        return self._loader(self.train, picks, share.batch_size)
+        return loading.loader(self.train, picks, share.batch_size, collate_images)
 
     def val_dataloader(self) -> DataLoader[ImageBatch] | list[Any]:
         """Every held-out tile once, with the same tokens hidden every time."""
         if self.val is None:
             return []
         tiles = ScoredTiles(self.val, self._rank, self._loading.batch_size)
-        return self._loader(self.val, tiles, tiles.batch_size)
+        return self._loading.loader(self.val, tiles, tiles.batch_size, collate_images)
 
     @property
     def _rank(self) -> Rank:
         trainer = self.trainer
         return Rank(trainer.global_rank, trainer.world_size) if trainer else Rank()
-
-    def _loader(self, data: ImageTiles, sampler: Any, batch_size: int) -> DataLoader[ImageBatch]:
-        workers = self._loading.num_workers
-        return PrefetchLoader(
-            data,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self._loading.pin_memory,
-            collate_fn=collate_images,
-            depth=self._loading.prefetch,
-        )
