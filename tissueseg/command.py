@@ -22,8 +22,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.command_line import completed
-from tissueseg.config import CONFIG_DIR
+from tissueseg.config import CONFIG_DIR, OWN_PACKAGES, own_packages
 from tissueseg.errors import ConfigError, PeerLostError, TissuesegError, in_one_line
+from tissueseg.own_packages import find_own_packages
 from tissueseg.store.processes import WATCHED
 
 USER_ERROR = 2
@@ -93,6 +94,7 @@ def run_command(
 
     start = hydra_main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(quietly)
     try:
+        find_own_packages()
         start()
         if refused:
             raise refused[0]
@@ -268,13 +270,15 @@ def _closest(line: str, options: list[str]) -> str:
 
 def _check_targets(node: Any) -> None:
     """Refuse targets by where they are defined: a trusted module also holds what it imports."""
+    trusted = (*_TRUSTED, *(f"{package}." for package in own_packages()))
     if isinstance(node, dict) and (target := node.get("_target_")) is not None:
         named = str(target)
-        defined = getattr(get_object(named), "__module__", "") if named.startswith(_TRUSTED) else ""
-        if not f"{defined}.".startswith(_TRUSTED):
+        defined = getattr(get_object(named), "__module__", "") if named.startswith(trusted) else ""
+        if not f"{defined}.".startswith(trusted):
             raise ConfigError(
                 f"_target_: {target} is not among the packages configs may build from "
-                f"({', '.join(t.rstrip('.') for t in _TRUSTED)})."
+                f"({', '.join(t.rstrip('.') for t in trusted)}); packages of your own are named by "
+                f"{OWN_PACKAGES}=…"
             )
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for child in children:

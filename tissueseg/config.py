@@ -1,5 +1,6 @@
-"""Where configurations and weights that come along lie, in a checkout and in a wheel alike."""
+"""Where configurations and weights that come along lie, and which packages bring more."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -12,3 +13,13 @@ BUILTIN = "builtin://"
 
 WEIGHTS_DIR = _PACKAGE / "weights"
 """Where these are."""
+
+OWN_PACKAGES = "TISSUESEG_PACKAGES"
+"""The variable that names packages of one's own which configurations may build from."""
+
+
+def own_packages() -> tuple[str, ...]:
+    """Their names, in order."""
+    return tuple(
+        name.strip() for name in os.environ.get(OWN_PACKAGES, "").split(",") if name.strip()
+    )

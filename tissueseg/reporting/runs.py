@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tissueseg import __version__
-from tissueseg.config import CONFIG_DIR
+from tissueseg.config import CONFIG_DIR, own_packages
 from tissueseg.errors import RunFolderError, TissuesegError, in_one_line
 
 CONFIG = "config.yaml"
@@ -153,7 +153,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "command": sys.argv,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in (*_PACKAGES, *own_packages())},
         "machine": {
             "system": platform.platform(),
             "cpus": os.cpu_count(),

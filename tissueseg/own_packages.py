@@ -1,0 +1,49 @@
+"""Packages of one's own that configurations may build from, and the configurations they bring.
+
+`TISSUESEG_PACKAGES=mylab,other` names them. It is a variable, not an option: a configuration, which may
+come from anywhere, must not widen what it may run; and the processes that a command starts have it too.
+"""
+
+from __future__ import annotations
+
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from tissueseg.config import OWN_PACKAGES, own_packages
+from tissueseg.errors import ConfigError
+
+
+class OwnConfigs(SearchPathPlugin):
+    """Lets Hydra find `configs` in packages of one's own, after those of this one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add them in the order they are named in."""
+        for package in own_packages():
+            for folder in _folders(package):
+                if (folder / "configs").is_dir():
+                    search_path.append(package, f"file://{folder / 'configs'}")
+
+
+def find_own_packages() -> None:
+    """Let Hydra know them, before it composes.
+
+    Raises:
+        ConfigError: one cannot be found.
+    """
+    for package in own_packages():
+        if not _folders(package):
+            raise ConfigError(
+                f"{OWN_PACKAGES} names {package}, which is no package here: install it, or start in the "
+                "folder that holds it."
+            )
+    Plugins.instance().register(OwnConfigs)
+
+
+def _folders(package: str) -> list[Path]:
+    """Where a package lies, which is not imported for it; none: it cannot be found."""
+    found = PathFinder.find_spec(package)
+    return [Path(folder).resolve() for folder in (found and found.submodule_search_locations) or ()]
