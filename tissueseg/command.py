@@ -60,6 +60,11 @@ def _first_of(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
+def _below(wanted: int, bound: int) -> int:
+    return max(min(wanted, bound - 1), 0)
+
+
+OmegaConf.register_new_resolver("below", _below, replace=True)
 OmegaConf.register_new_resolver("first_of", _first_of, replace=True)
 OmegaConf.register_new_resolver("names_of", lambda node: ",".join(node), replace=True)
 OmegaConf.register_new_resolver("jobs_at_a_time", _at_a_time, replace=True)

@@ -29,7 +29,7 @@ from pretrain_runs import (
 from safetensors import safe_open
 from safetensors.torch import load_file
 from stopped_runs import Place, interrupted_run, stopped_at, watched
-from stores import TINY
+from stores import TINY, compose
 
 from tissueseg import pretraining_job
 from tissueseg.command import run_command
@@ -421,6 +421,12 @@ def test_a_marker_without_a_vector_is_named(command: Command, made: Path, tmp_pa
     assert dropped.code == 0, dropped.err
     markers = [row["marker"] for row in scores(tmp_path / "run")["markers"]]
     assert markers == ["DAPI", "CD3", "Ki67"]
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(100, 2), (3, 2), (2, 1), (1, 0)])
+def test_a_short_run_has_no_longer_a_warm_up_than_it_has_room_for(epochs: int, warmup: int) -> None:
+    found = compose(f"epochs={epochs}", name="pretrain").optim.scheduler
+    assert (found.warmup, found.period) == (warmup, epochs)
 
 
 def test_a_loss_that_is_not_finite_is_named(command: Command, made: Path, tmp_path: Path) -> None:
