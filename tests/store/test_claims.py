@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from claims_made import PATIENCE_S, files, take
 
-from tissueseg.errors import ConfigError, TissueDataError
 from tissueseg.store import claims as claims_module
 from tissueseg.store.claims import Claim, Claims
-
-PATIENCE_S = 7200.0
 
 RACER = """
 import os, sys
@@ -86,27 +82,6 @@ def go_on(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Callable[..., Claims]]:
-    """Make workers that share a folder, and whose hearts do not beat while the test lasts."""
-    made: list[Claims] = []
-
-    def make(patience_s: float = PATIENCE_S, beat_s: float = PATIENCE_S / 2) -> Claims:
-        made.append(Claims(tmp_path / "claims", patience_s, beat_s))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def take(claims: Claims, name: str = "t") -> Claim:
-    claim = claims.take(name)
-    assert claim is not None
-    assert claim.held()
-    return claim
-
-
 def age(path: Path, seconds: float) -> None:
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
@@ -119,11 +94,6 @@ def write_claim(folder: Path, age_s: float, **changed: Any) -> Path:
     path.write_text(json.dumps({"host": "far", "pid": 1, "start": 1, "nonce": "n"} | changed))
     age(path, age_s)
     return path
-
-
-def files(claims: Claims) -> list[str]:
-    found = (path for path in claims.folder.rglob("*") if not path.is_dir())
-    return sorted(path.relative_to(claims.folder).as_posix() for path in found)
 
 
 def test_processes_that_race_hold_each_name_once_and_one_at_a_time(
@@ -368,92 +338,3 @@ def test_names_with_dots_and_numbers_are_not_mixed_up(worker: Callable[..., Clai
     claims[0].release()
     assert all(claim.held() for claim in claims[1:])
     assert take(other, "t").path.name == "2.claim"
-
-
-@pytest.mark.parametrize("name", ["", "../t", "a/b", ".t", "_t"])
-def test_what_is_no_name_of_a_tissue_is_refused(worker: Callable[..., Claims], name: str) -> None:
-    with pytest.raises(TissueDataError, match="plain name"):
-        worker().take(name)
-
-
-@pytest.mark.parametrize(("patience_s", "beat_s"), [(1.0, 0.6), (1.0, 0.0), (0.0, 0.0)])
-def test_heart_that_beats_too_slowly_is_refused(
-    tmp_path: Path, patience_s: float, beat_s: float
-) -> None:
-    with pytest.raises(ConfigError, match="lower beat_s or raise patience_s"):
-        Claims(tmp_path, patience_s, beat_s)
-
-
-def test_folder_that_is_read_only_is_said_in_one_line(worker: Callable[..., Claims]) -> None:
-    claims = worker()
-    claims.folder.chmod(0o555)
-    if os.access(claims.folder, os.W_OK):
-        pytest.skip("root may write everywhere")
-    with pytest.raises(TissueDataError, match=r"Permission denied.*choose another\.$") as error:
-        claims.take("t")
-    claims.folder.chmod(0o755)
-    assert "\n" not in str(error.value)
-
-
-def test_folder_that_is_gone_or_a_file_is_said_in_one_line(
-    worker: Callable[..., Claims], tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(TissueDataError, match="file cannot hold claims"):
-        Claims(tmp_path / "file")
-    claims = worker()
-    claim = take(claims)
-    shutil.rmtree(claims.folder)
-    assert not claim.held()
-    with pytest.raises(TissueDataError, match="No such file") as error:
-        claims.take("t")
-    assert "\n" not in str(error.value)
-
-
-def test_claim_that_a_full_disk_cut_short_is_given_back(
-    worker: Callable[..., Claims], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    claims = worker()
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        with pytest.raises(TissueDataError, match="No space left on device"):
-            claims.take("t")
-    assert files(claims) == []
-    assert take(worker()).path.name == "1.claim"
-
-
-def test_the_names_of_others_are_not_looked_through(
-    worker: Callable[..., Claims], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claims, listed = worker(), []
-    for number in range(50):
-        take(claims, f"other {number}").release()
-    listing = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path.name) or listing(path))
-    take(claims).release()
-    assert set(listed) == {"t"}
-
-
-def test_numbers_of_a_released_name_go_on(worker: Callable[..., Claims]) -> None:
-    for generation in (1, 2, 3):
-        with worker() as claims:
-            take(claims)
-        assert files(claims) == [f"t/{generation}.free"]
-
-
-def test_disks_without_hard_links_hold_claims_too(
-    worker: Callable[..., Claims], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    one, other = worker(), worker()
-    claim = one.take("a")
-    assert claim is not None
-    assert claim.held()
-    assert other.take("a") is None
-    assert files(one) == ["a/1.claim"]
