@@ -1,4 +1,4 @@
-"""What the README shows of code of one's own works as it stands there."""
+"""What the README points to is there, and what it shows of code of one's own works as it stands."""
 
 from __future__ import annotations
 
@@ -55,6 +55,20 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_all_of_it_is_found() -> None:
     assert len(FILES) == 9
     assert len(LINES) == 3
+
+
+def test_what_it_points_to_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    files = re.findall(r"(?<![\w/])(?:configs|slurm|tests|tissueseg)/[\w/]+\.\w+", text)
+    assert len(files) > 20
+    assert not [file for file in files if not (README.parent / file).is_file()]
+    assert all(
+        (README.parent / image).is_file() for image in re.findall(r"!\[.*?\]\((.*?)\)", text)
+    )
+    heads = (
+        re.sub(r"[^\w\- ]", "", head.lower()) for head in re.findall(r"^##+ (.*)$", text, re.M)
+    )
+    assert set(re.findall(r"\]\(#(.*?)\)", text)) <= {head.replace(" ", "-") for head in heads}
 
 
 def test_the_tests_it_shows_pass(lab: Path) -> None:
