@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tissueseg.command_help import FLAGS, help_text
 from tissueseg.command_line import completed
 from tissueseg.config import CONFIG_DIR, OWN_PACKAGES, own_packages
 from tissueseg.errors import ConfigError, PeerLostError, TissuesegError, in_one_line
@@ -82,6 +85,7 @@ def run_command(
         job: what it does.
         in_sweep: what it does of each job of a sweep; None: the same.
     """
+    asked = {*FLAGS} & {*sys.argv[1:]}
     sys.argv = completed(name, sys.argv)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
     refused: list[Exception] = []
@@ -100,7 +104,11 @@ def run_command(
     start = hydra_main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(quietly)
     try:
         find_own_packages()
-        start()
+        if asked:
+            print(help_text(name))
+        else:
+            start()
+        sys.stdout.flush()
         if refused:
             raise refused[0]
     except PeerLostError as error:
@@ -117,6 +125,10 @@ def run_command(
             raise
         _say(f"error: {one_line(error)} {mend}")
         sys.exit(USER_ERROR)
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        sys.exit(STOPPED + signal.SIGPIPE)
     except Exception as error:
         if type(error).__name__ not in _LAUNCHERS:
             raise
@@ -130,6 +142,17 @@ def run_command(
         _print_notes(error)
         _say("interrupted")
         sys.exit(INTERRUPTED)
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads what is printed any more, as after `| head`; then nothing more is."""
+    output = sys.stdout.fileno()
+    watched = select.poll()
+    watched.register(output, 0)
+    left = any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return left
 
 
 def _extra(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from tissueseg.config import OWN_PACKAGES, own_packages
+from tissueseg.config import CONFIG_DIR, OWN_PACKAGES, own_packages
 from tissueseg.errors import ConfigError
 
 
@@ -22,10 +22,8 @@ class OwnConfigs(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Add them in the order they are named in."""
-        for package in own_packages():
-            for folder in _folders(package):
-                if (folder / "configs").is_dir():
-                    search_path.append(package, f"file://{folder / 'configs'}")
+        for folder in config_dirs()[1:]:
+            search_path.append(folder.parent.name, f"file://{folder}")
 
 
 def find_own_packages() -> None:
@@ -41,6 +39,12 @@ def find_own_packages() -> None:
                 "folder that holds it."
             )
     Plugins.instance().register(OwnConfigs)
+
+
+def config_dirs() -> list[Path]:
+    """Where configurations lie: this package's, then those of one's own, in the order of their names."""
+    folders = (folder / "configs" for package in own_packages() for folder in _folders(package))
+    return [CONFIG_DIR, *(folder for folder in folders if folder.is_dir())]
 
 
 def _folders(package: str) -> list[Path]:
