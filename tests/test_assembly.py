@@ -10,7 +10,7 @@ from rich.console import Console
 from stores import TINY, compose, three_tissues, write_store
 
 from tissueseg import assembly, preflight
-from tissueseg.command import build
+from tissueseg.building import build
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
 from tissueseg.features import FeatureSource, open_features

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from stores import compose
 
 from tissueseg import preflight
-from tissueseg.command import build
+from tissueseg.building import build
 from tissueseg.contracts import (
     IGNORE,
     Accounting,

@@ -24,7 +24,8 @@ from rich.progress import track
 
 from tissueseg import __version__
 from tissueseg.augmentations import build_augmentation
-from tissueseg.command import build, finish, plain, tracked
+from tissueseg.building import build, finish
+from tissueseg.composition import plain
 from tissueseg.contracts import scored_classes
 from tissueseg.data.chances import Chances, training_counts
 from tissueseg.data.datamodule import TissueDataModule
@@ -48,6 +49,7 @@ from tissueseg.modules.started import Started
 from tissueseg.modules.whole_batch import share_batch_norm
 from tissueseg.optimisation import finetune_of
 from tissueseg.preflight import modality_of, scored_pixels
+from tissueseg.progress import tracked
 from tissueseg.ranks import Rank, computes_on_cuda
 from tissueseg.reporting.fingerprint import fingerprint
 from tissueseg.store.demo import DemoParameters

@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tissueseg.command import build, finish, plain
+from tissueseg.building import build, finish
+from tissueseg.composition import plain
 from tissueseg.contracts import Modality
 from tissueseg.data.augment import GROUPS, Augmentation
 from tissueseg.data.transforms import library_ready

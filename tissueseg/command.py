@@ -1,38 +1,38 @@
 """The way every command starts: Hydra composes, errors become one line, exit codes mean something.
 
 Exit 0: done. 2: the user's to mend (one line says what and how). 130: interrupted; above that: stopped
-by a signal, 128 + its number. A traceback with exit 1 is a bug of ours. Hydra and OmegaConf stop here:
-what comes out of `build` is plain Python.
+by a signal, 128 + its number. A traceback with exit 1 is a bug of ours.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from tissueseg.command_help import FLAGS, help_text
+from tissueseg.command_help import HELP, QUIET, help_text
 from tissueseg.command_line import completed
-from tissueseg.config import CONFIG_DIR, OWN_PACKAGES, own_packages
-from tissueseg.errors import ConfigError, PeerLostError, TissuesegError, in_one_line
+from tissueseg.composition import one_line
+from tissueseg.config import CONFIG_DIR
+from tissueseg.errors import (
+    INTERRUPTED,
+    STOPPED,
+    USER_ERROR,
+    PeerLostError,
+    TissuesegError,
+    in_one_line,
+)
 from tissueseg.own_packages import find_own_packages
 from tissueseg.store.processes import WATCHED
-
-USER_ERROR = 2
-INTERRUPTED = 130
-STOPPED = 128  # and the number of the signal
 
 _HYDRA_SAYS = {
     "Config group override": "Choose one of the group's files.",  # of group=null
@@ -48,30 +48,6 @@ _LAUNCHERS = (
 )
 """What joblib and submitit say when a process or job of theirs is gone."""
 
-_REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
-_TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.", "albumentations.")
-
-_MOST_JOBS = 8
-"""At a time, unless told otherwise: each holds a few hundred MB."""
-
-
-def _at_a_time(jobs: int | None) -> int:
-    return jobs or min(os.cpu_count() or 1, _MOST_JOBS)
-
-
-def _first_of(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _below(wanted: int, bound: int) -> int:
-    return max(min(wanted, bound - 1), 0)
-
-
-OmegaConf.register_new_resolver("below", _below, replace=True)
-OmegaConf.register_new_resolver("first_of", _first_of, replace=True)
-OmegaConf.register_new_resolver("names_of", lambda node: ",".join(node), replace=True)
-OmegaConf.register_new_resolver("jobs_at_a_time", _at_a_time, replace=True)
-
 
 def run_command(
     name: str,
@@ -85,8 +61,8 @@ def run_command(
         job: what it does.
         in_sweep: what it does of each job of a sweep; None: the same.
     """
-    asked = {*FLAGS} & {*sys.argv[1:]}
-    sys.argv = completed(name, sys.argv)
+    asked, quiet = ({*flags} & {*sys.argv[1:]} for flags in (HELP, QUIET))
+    sys.argv = completed(name, [word for word in sys.argv if word not in QUIET])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the lines below speak
     refused: list[Exception] = []
 
@@ -107,6 +83,8 @@ def run_command(
         if asked:
             print(help_text(name))
         else:
+            if quiet:
+                _print_nothing()
             start()
         sys.stdout.flush()
         if refused:
@@ -151,8 +129,13 @@ def _reader_left() -> bool:
     watched.register(output, 0)
     left = any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
     if left:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        _print_nothing()
     return left
+
+
+def _print_nothing() -> None:
+    """Here and in processes that this one starts; what goes to standard error is seen."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _extra(error: BaseException) -> str:
@@ -170,144 +153,3 @@ def _print_notes(error: BaseException) -> None:
 def _say(line: str) -> None:
     """Write a whole line at once: processes that end together share one standard error."""
     sys.stderr.write(f"{line}\n")
-
-
-def build(config: Any, **given: Any) -> Any:
-    """Instantiate a config node with plain Python arguments.
-
-    Args:
-        config: a node with `_target_` (nested ones are built too).
-        given: arguments that only the command knows.
-
-    Raises:
-        ConfigError: a target outside the packages this project builds from.
-    """
-    try:
-        _check_targets(OmegaConf.to_container(config, resolve=True))
-        return instantiate(config, _convert_="all", **given)
-    except ImportError as error:
-        raise ConfigError(f"{config.get('_target_')} cannot be found: {error}.") from error
-    except InstantiationException as error:
-        refusal = _refusal(error, str(config.get("_target_")))
-        if refusal is None:
-            raise
-        raise refusal from None
-
-
-def _refusal(error: InstantiationException, target: str) -> TissuesegError | None:
-    """What a constructor said, with the key of its node or the target; None: it refused nothing."""
-    cause, key = error.__cause__, _full_key(error)
-    if isinstance(cause, ConfigError) and key and not str(cause).startswith(key.split(".")[0]):
-        return ConfigError(f"{key}: {cause}")
-    if isinstance(cause, TissuesegError):
-        return cause
-    refused = isinstance(cause, TypeError | ValueError | AttributeError)
-    if cause and (refused or type(cause).__name__ in _REFUSALS):
-        return ConfigError(f"{key or target} cannot be built: {in_one_line(cause)}.")
-    return None
-
-
-def _full_key(error: InstantiationException) -> str:
-    """Where the node stands, which Hydra says in a line of its own."""
-    marks = (line.partition("full_key:") for line in str(error).splitlines())
-    return next((key.strip() for _, mark, key in marks if mark), "")
-
-
-def finish(key: str, partial: Callable[..., Any], **given: Any) -> Any:
-    """Call what a `_partial_` node built; what it cannot take is the user's to mend.
-
-    Args:
-        key: of the node, for the message.
-        partial: from `build`.
-        given: arguments that only the command knows.
-    """
-    try:
-        return partial(**given)
-    except TissuesegError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key}: {error}.") from error
-
-
-def plain(config: DictConfig | ListConfig) -> Any:
-    """Resolve a node into dicts, lists and scalars."""
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-
-
-def require_values(config: DictConfig) -> None:
-    """Refuse a command line that leaves out what has no default."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ConfigError(f"give {', '.join(f'{key}=…' for key in missing)} on the command line.")
-
-
-def tissue_names(config: DictConfig) -> list[str] | None:
-    """What `tissues` names; None: all.
-
-    Raises:
-        ConfigError: it is no list of names.
-    """
-    tissues = plain(config).get("tissues")
-    names = isinstance(tissues, list) and all(isinstance(name, str) for name in tissues)
-    if tissues is not None and not names:
-        raise ConfigError(
-            f"tissues={tissues}: wanted names as in tissues=[a,b], in quotes where they look like "
-            "numbers (\"tissues=['1']\"), or null for all."
-        )
-    return tissues
-
-
-def task_words() -> list[str]:
-    """What stands on the command line of this job; in a sweep, of this one alone."""
-    if not HydraConfig.initialized():
-        return []
-    return list(HydraConfig.get().overrides.task)
-
-
-def added(group: str) -> list[str]:
-    """What the command line adds to the choices of a group, such as `decoder/slots@decoder`."""
-    values = (word.split("=", 1)[1] for word in task_words() if word.startswith(f"+{group}="))
-    return [name.strip() for value in values for name in value.strip("[]").split(",")]
-
-
-def tracked(items: Sequence[str], doing: str) -> Iterable[str]:
-    """Show progress through some items, where someone is looking."""
-    if not sys.stdout.isatty():
-        return items
-    from rich.progress import track
-
-    return track(items, doing, transient=True)
-
-
-def one_line(error: BaseException) -> str:
-    """Say an error in one line; for unknown options, name those there are."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    starts = [i for i, line in enumerate(lines) if line.startswith("Available options")]
-    if not starts:
-        said = in_one_line(error, leave_out=("full_key:", "object_type="))
-        return said if not lines or said.endswith(("?", ")")) else f"{said}."
-    ends = (i for i, line in enumerate(lines) if line.startswith("Config search path"))
-    options = lines[starts[0] + 1 : next(ends, None)]
-    return f"{lines[0].rstrip('.')}. Choose from: {', '.join(options)}{_closest(lines[0], options)}"
-
-
-def _closest(line: str, options: list[str]) -> str:
-    wanted = line.rsplit("/", 1)[-1].strip("'\" .")
-    close = difflib.get_close_matches(wanted, options, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _check_targets(node: Any) -> None:
-    """Refuse targets by where they are defined: a trusted module also holds what it imports."""
-    trusted = (*_TRUSTED, *(f"{package}." for package in own_packages()))
-    if isinstance(node, dict) and (target := node.get("_target_")) is not None:
-        named = str(target)
-        defined = getattr(get_object(named), "__module__", "") if named.startswith(trusted) else ""
-        if not f"{defined}.".startswith(trusted):
-            raise ConfigError(
-                f"_target_: {target} is not among the packages configs may build from "
-                f"({', '.join(t.rstrip('.') for t in trusted)}); packages of your own are named by "
-                f"{OWN_PACKAGES}=…"
-            )
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    for child in children:
-        _check_targets(child)

@@ -16,7 +16,8 @@ import yaml
 from tissueseg.config import CONFIG_DIR
 from tissueseg.own_packages import config_dirs
 
-FLAGS = ("--help", "-h")
+HELP = ("--help", "-h")
+QUIET = ("--quiet", "-q")
 _INDENT = 2
 _SHARED = ("cells",)  # options of several commands
 _COMMENT = re.compile(r"^(\w+):[^#]*#\s*(.*)$")  # behind a key that is not indented
@@ -47,8 +48,8 @@ def help_text(name: str, width: int = 100) -> str:
         lines += ["", "All that train takes: python -m tissueseg.train --help"]
     lines += [
         "",
-        "--cfg job shows the whole composition and runs nothing. Every key, with what it means, stands",
-        f"in configs/{name}.yaml and the groups' files beside it.",
+        "--cfg job shows the whole composition and runs nothing; -q prints errors alone. Every key, with",
+        f"what it means, stands in configs/{name}.yaml and the groups' files beside it.",
     ]
     return "\n".join(line.rstrip() for line in lines)
 

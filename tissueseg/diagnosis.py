@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from tissueseg.command import build, one_line, plain
+from tissueseg.building import build
+from tissueseg.composition import one_line, plain
 from tissueseg.errors import TissuesegError
 from tissueseg.options import encoder_nodes
 from tissueseg.store.notices import name_some

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import run_command, tracked
+from tissueseg.command import run_command
 from tissueseg.errors import ConfigError, StoreNotFoundError
+from tissueseg.progress import tracked
 
 if TYPE_CHECKING:
     from tissueseg.store.embedding_folder import StoreListing

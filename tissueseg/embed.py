@@ -6,8 +6,9 @@ import sys
 
 from omegaconf import DictConfig
 
-from tissueseg.command import USER_ERROR, run_command, task_words
-from tissueseg.errors import ConfigError
+from tissueseg.command import run_command
+from tissueseg.composition import task_words
+from tissueseg.errors import USER_ERROR, ConfigError
 from tissueseg.numbers import check_whole
 from tissueseg.ranks import ranks_to_start, start_ranks
 from tissueseg.resuming import requeue

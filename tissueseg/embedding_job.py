@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg import features
-from tissueseg.command import one_line, plain
+from tissueseg.composition import one_line, plain
 from tissueseg.config import CONFIG_DIR
 from tissueseg.contracts import check_tiles
 from tissueseg.data.datamodule import data_spec

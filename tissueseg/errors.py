@@ -1,7 +1,12 @@
 """The user's mistakes, each a builtin too, so that `except ValueError` keeps working.
 
-A message says what it got, what it wanted and what to do, in one line; commands print it and exit 2.
+A message says what it got, what it wanted and what to do, in one line; commands print it and exit with
+`USER_ERROR`.
 """
+
+USER_ERROR = 2
+INTERRUPTED = 130
+STOPPED = 128  # and the number of the signal
 
 
 class TissuesegError(Exception):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from tissueseg.command import run_command, task_words
+from tissueseg.command import run_command
+from tissueseg.composition import task_words
 from tissueseg.errors import (
     ConfigError,
     SplitError,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from tissueseg.command import require_values, run_command, tissue_names, tracked
+from tissueseg.command import run_command
+from tissueseg.composition import require_values, tissue_names
 from tissueseg.errors import ConfigError
+from tissueseg.progress import tracked
 from tissueseg.store.notices import name_some
 from tissueseg.store.tissues import TissueStore
 from tissueseg.tables.ngff import check_ngff, write_ngff

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from tissueseg.command import build, plain
+from tissueseg.building import build
+from tissueseg.composition import plain
 from tissueseg.contracts import EncoderSpec, Markers
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.views import Views

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from tissueseg.augmentations import altering_parts
-from tissueseg.command import build, finish, plain, task_words
+from tissueseg.building import build, finish
+from tissueseg.composition import plain, task_words
 from tissueseg.contracts import DataSpec, EncoderSpec, Normalisation
 from tissueseg.data.datamodule import Embeddings, data_spec
 from tissueseg.data.normalise import Normaliser

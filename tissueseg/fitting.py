@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from tissueseg import assembly
-from tissueseg.command import INTERRUPTED, STOPPED
+from tissueseg.errors import INTERRUPTED, STOPPED
 from tissueseg.modules.group import Group
 from tissueseg.modules.resumption import Resumption, Signals
 from tissueseg.modules.state_files import StateFiles

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 from rich.console import Console
 
-from tissueseg.command import INTERRUPTED, plain
+from tissueseg.composition import plain
+from tissueseg.errors import INTERRUPTED
 from tissueseg.ranks import Rank, begin_ranks
 from tissueseg.resuming import config_of, default_folder, named_run, requeue
 from tissueseg.workers import stoppable

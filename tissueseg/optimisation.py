@@ -10,7 +10,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from tissueseg.command import build, finish, plain
+from tissueseg.building import build, finish
+from tissueseg.composition import plain
 from tissueseg.encoders.finetune import Finetune
 from tissueseg.errors import ConfigError
 from tissueseg.modules.averaging import check_decay

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from tissueseg.command import plain, run_command, task_words
+from tissueseg.command import run_command
+from tissueseg.composition import plain, task_words
 from tissueseg.prediction_job import SPATIALDATA, Job, open_job, read_request
 from tissueseg.ranks import ranks_to_start, start_ranks
 from tissueseg.resuming import requeue

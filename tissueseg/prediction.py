@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from tissueseg.building import build, finish
 from tissueseg.cells.block_work import TYPINGS, BlockWork
 from tissueseg.cells.map_files import MapFiles
 from tissueseg.cells.map_layout import MapLayout
 from tissueseg.cells.pipeline import CellPipeline
 from tissueseg.cells.workers import default_count
-from tissueseg.command import build, finish
 from tissueseg.config import CONFIG_DIR
 from tissueseg.contracts import DataSpec, TissueClass, check_tiles
 from tissueseg.data.datamodule import data_spec

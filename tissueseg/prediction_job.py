@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import plain, tissue_names
+from tissueseg.composition import plain, tissue_names
 from tissueseg.errors import ConfigError
 from tissueseg.store.notices import gather
 from tissueseg.trained import check_command, check_path, run_folder, trained_config

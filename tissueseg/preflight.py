@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.augmentations import altering_parts, build_augmentation, refuse_altering
-from tissueseg.command import build, finish, plain
+from tissueseg.building import build, finish
+from tissueseg.composition import plain
 from tissueseg.contracts import (
     EncoderSpec,
     Modality,

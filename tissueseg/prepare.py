@@ -8,8 +8,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tissueseg.command import build, plain, require_values, run_command, tracked
+from tissueseg.building import build
+from tissueseg.command import run_command
+from tissueseg.composition import plain, require_values
 from tissueseg.errors import ConfigError
+from tissueseg.progress import tracked
 from tissueseg.reporting.store_check import check_folder, report_check, require_folder
 from tissueseg.reporting.store_tables import class_share_table, store_table
 from tissueseg.store.conversion import convert

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg import __version__, assembly, preflight
-from tissueseg.command import build, finish, plain
+from tissueseg.building import build, finish
+from tissueseg.composition import plain
 from tissueseg.contracts import DataSpec, EncoderSpec, MarkerLookup, Modality, check_tiles
 from tissueseg.data.datamodule import data_spec
 from tissueseg.data.feeding import Loading

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from omegaconf import DictConfig
 
-from tissueseg.command import task_words
+from tissueseg.composition import task_words
 from tissueseg.errors import ConfigError, in_one_line
 from tissueseg.store.processes import WATCHED, WITH, this_process
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tissueseg.command import plain, require_values, run_command
+from tissueseg.command import run_command
+from tissueseg.composition import plain, require_values
 from tissueseg.errors import ConfigError
 from tissueseg.numbers import check_number, check_whole
 from tissueseg.reporting import runs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from tissueseg.command import plain, task_words
+from tissueseg.composition import plain, task_words
 from tissueseg.errors import ConfigError, RunFolderError, in_one_line
 from tissueseg.reporting import runs
 from tissueseg.reporting.fingerprint import what_matters

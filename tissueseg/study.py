@@ -16,7 +16,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from tissueseg.command import plain, task_words
+from tissueseg.composition import plain, task_words
 from tissueseg.errors import ConfigError
 from tissueseg.reporting import runs
 from tissueseg.reporting.fingerprint import what_matters

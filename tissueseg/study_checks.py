@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from tissueseg.command import plain, task_words
+from tissueseg.composition import plain, task_words
 from tissueseg.errors import ConfigError
 from tissueseg.reporting import runs
 from tissueseg.reporting.records.run_search import is_looked_into

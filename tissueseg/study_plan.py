@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg import preflight
-from tissueseg.command import USER_ERROR, one_line
-from tissueseg.errors import TissuesegError, in_one_line
+from tissueseg.composition import one_line
+from tissueseg.errors import USER_ERROR, TissuesegError, in_one_line
 from tissueseg.store.processes import WITH, this_process
 from tissueseg.study import JOBS, arm_words, read_record, recipe
 from tissueseg.study_checks import check_different, check_shared, check_study

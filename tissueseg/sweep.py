@@ -20,8 +20,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from tissueseg.command import INTERRUPTED, STOPPED, USER_ERROR, one_line, task_words
-from tissueseg.errors import JobFailedError, TissuesegError
+from tissueseg.composition import one_line, task_words
+from tissueseg.errors import INTERRUPTED, STOPPED, USER_ERROR, JobFailedError, TissuesegError
 from tissueseg.reporting import runs
 from tissueseg.store.claims import Claims
 from tissueseg.study import (

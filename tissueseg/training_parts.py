@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tissueseg import assembly, preflight
-from tissueseg.command import added, plain, task_words
+from tissueseg.composition import added, plain, task_words
 from tissueseg.contracts import check_tiles
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.data.splits import require_labels

@@ -20,8 +20,7 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from tissueseg.command import STOPPED
-from tissueseg.errors import TissueDataError
+from tissueseg.errors import STOPPED, TissueDataError
 from tissueseg.ranks import this_rank
 from tissueseg.store.claims import Claim, Claims
 from tissueseg.store.processes import WATCHED

@@ -144,7 +144,7 @@ def test_what_slots_add_to_a_step(all_threads) -> None:
     """At width 1, class head alone, beside the slots of the study."""
     from stores import compose
 
-    from tissueseg.command import build
+    from tissueseg.building import build
 
     rows = {}
     for name in ("baseline", "boundary_att", "masked_attention", "global_context"):

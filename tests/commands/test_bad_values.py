@@ -20,7 +20,7 @@ from stores import compose
 
 from tissueseg import preflight
 from tissueseg.assembly import build_trainer
-from tissueseg.command import build
+from tissueseg.building import build
 from tissueseg.errors import ConfigError, SpecMismatchError
 from tissueseg.numbers import shown
 

@@ -11,7 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from tissueseg.__main__ import COMMANDS
-from tissueseg.command import build, one_line
+from tissueseg.building import build
+from tissueseg.composition import one_line
 from tissueseg.errors import ConfigError
 
 

@@ -81,3 +81,21 @@ def test_a_reader_may_leave_early(words: list[str]) -> None:
     assert process.stderr.read() == ""
     assert process.wait() == 128 + signal.SIGPIPE
     process.stderr.close()
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "-q"])
+def test_quiet_is_silent_but_for_errors(tmp_path: Path, flag: str) -> None:
+    def said(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "tissueseg.doctor", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    words = ("setting=untrained", "data.tile_px=64")
+    code, out, _ = said(*words)
+    assert (code, "Nothing would stop train." in out) == (0, True)
+    assert said(flag, *words)[:2] == (0, "")
+    assert said(flag, "no_such=1") == (
+        2,
+        "",
+        "error: Could not override 'no_such'. To append to your config use +no_such=1.\n",
+    )

@@ -16,7 +16,7 @@ from feature_runs import WORDS, feature_store, write_cohort
 from stores import compose, random_tissue
 
 from tissueseg import ranks
-from tissueseg.command import one_line
+from tissueseg.composition import one_line
 from tissueseg.contracts import Modality
 from tissueseg.devices import chosen_devices, own_device
 from tissueseg.errors import ConfigError

@@ -16,7 +16,7 @@ from folders import same_files
 from omegaconf import OmegaConf
 from stores import compose, random_tissue, three_tissues
 
-from tissueseg.command import plain
+from tissueseg.composition import plain
 from tissueseg.encoders.tiny import TinyEncoder
 from tissueseg.modules.segmentation import SegmentationModule
 from tissueseg.reporting.fingerprint import fingerprint, what_matters

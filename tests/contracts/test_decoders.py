@@ -7,7 +7,8 @@ import pytest
 import torch
 from stores import choices, compose
 
-from tissueseg.command import build, plain
+from tissueseg.building import build
+from tissueseg.composition import plain
 from tissueseg.contracts import EncoderSpec, Features, head_channels, head_stride
 from tissueseg.decoders.skip import SkipDecoder
 

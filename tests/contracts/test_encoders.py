@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from stores import PANEL, choices, compose, data_spec
 from torch import nn
 
-from tissueseg.command import build
+from tissueseg.building import build
 from tissueseg.contracts import LEVELS, Modality
 from tissueseg.features import build_encoder
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from stores import choices, compose
 
-from tissueseg.command import build
+from tissueseg.building import build
 from tissueseg.contracts import EncoderSpec
 from tissueseg.decoders.initialisation import OwnDraws
 

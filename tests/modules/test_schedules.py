@@ -8,7 +8,7 @@ from stores import compose
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts
 
-from tissueseg.command import build
+from tissueseg.building import build
 from tissueseg.errors import ConfigError
 from tissueseg.modules.schedules import Cosine, WarmRestarts
 

@@ -10,7 +10,7 @@ from PIL import Image
 from stores import compose
 from wandb_log import read_offline
 
-from tissueseg.command import plain
+from tissueseg.composition import plain
 from tissueseg.errors import ConfigError
 from tissueseg.modules.tracked_names import tracked_names
 from tissueseg.modules.tracked_tables import Outcome, summary, tables
