@@ -1,4 +1,4 @@
-# The image that jobs run in. README, "In a container", says how to build and start it.
+# The image that jobs run in. slurm/README.md, "In a container", says how to build and start it.
 #
 # torch's wheels on PyPI are built for CUDA 13.0 and bring cuBLAS, cuDNN and NCCL, so the base is the smallest
 # of the CUDA runtime images: it holds what the driver wants, and says so to the container runtime. A tag can

@@ -19,7 +19,7 @@ from .conftest import REPOSITORY, SCRIPTS, Cluster, after, examples, recorded
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="shell scripts")
 
-README = REPOSITORY / "README.md"
+README = REPOSITORY / "slurm/README.md"
 STEPS = ("train", "pretrain", "embed", "predict")
 BATCH = (*STEPS, "sweep")
 ALL = (*(f"{name}.sbatch" for name in BATCH), "runai_train.sh", "runai_embed.sh")
@@ -163,7 +163,7 @@ def test_runs_of_a_sweep_inherit_nothing_of_its_job(cluster: Cluster) -> None:
 
 def shown() -> list[tuple[str, str]]:
     """README's examples, with what it says they come to."""
-    section = README.read_text().partition("\n### On a cluster\n")[2].partition("\n#")[0]
+    section = README.read_text().partition("\n## On a cluster\n")[2].partition("\n#")[0]
     typed = re.findall(r"^(?:RUNAI_\w+=\S+ )*(?:sbatch .*)?slurm/\w.*$", section, re.MULTILINE)
     told = re.findall(r"^(?:srun|runai) --?.*$|^runai .*$", section, re.MULTILINE)
     return list(zip(typed, told, strict=True))
