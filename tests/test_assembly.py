@@ -11,6 +11,7 @@ from stores import TINY, compose, three_tissues, write_store
 
 from tissueseg import assembly, preflight
 from tissueseg.building import build
+from tissueseg.composition import plain
 from tissueseg.contracts import TissueClass
 from tissueseg.errors import ConfigError, SpecMismatchError, SplitError
 from tissueseg.features import FeatureSource, open_features
@@ -82,9 +83,9 @@ def test_class_weights_come_from_the_training_tissues(store):
 @pytest.mark.parametrize("given", ["null", "[1,2,3]"])
 def test_class_weights_that_are_given_stay(store, given):
     config, data = opened(store, f"class_weights={given}")
-    before = assembly.plain(config)["class_weights"]
+    before = plain(config)["class_weights"]
     preflight.settle_class_weights(config, data)
-    assert assembly.plain(config)["class_weights"] == before
+    assert plain(config)["class_weights"] == before
 
 
 def test_unknown_class_weights_are_refused(store):

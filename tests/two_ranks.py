@@ -14,6 +14,7 @@ import torch
 from stores import TINY, compose
 
 from tissueseg import assembly, preflight
+from tissueseg.building import build
 from tissueseg.features import FeatureSource
 
 
@@ -52,7 +53,7 @@ def main(store: str, out: str) -> None:
     opened = assembly.open_store(config, None)
     split = assembly.open_split(config, opened)
     data = assembly.open_data(config, opened, split, FeatureSource(spec, None, None))
-    trainer = assembly.build(
+    trainer = build(
         config.trainer,
         logger=False,
         enable_progress_bar=False,

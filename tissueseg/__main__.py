@@ -20,7 +20,9 @@ def main() -> None:
     print(f"tissueseg {__version__}: cell segmentation on frozen encoders, H&E and proteomics\n")
     for name, does in COMMANDS.items():
         print(f"  python -m tissueseg.{name:<10} {does}")
-    print("\nEach takes Hydra overrides (key=value, +experiment=name), --help, and -q to print errors alone.")
+    print(
+        "\nEach takes Hydra overrides (key=value, +experiment=name), --help, and -q: errors alone."
+    )
     print("Begin with:  python -m tissueseg.train +experiment=boundary_att")
 
 

@@ -141,10 +141,11 @@ def _check_machine(found: Diagnosis) -> None:
 
 def _check_request(config: DictConfig) -> None:
     """Whether the trainer can have what it asks of the machine."""
-    from tissueseg import assembly, preflight
+    from tissueseg import preflight
+    from tissueseg.trainer import build_trainer
 
     preflight.check_machine(config)
-    assembly.build_trainer(config, Console(quiet=True), [])
+    build_trainer(config, Console(quiet=True), [])
 
 
 def _check_composition(found: Diagnosis, config: DictConfig) -> EncoderSpec:

@@ -128,6 +128,7 @@ def _scored(
     from tissueseg.modules.scoring import PixelCalibration, StudyDice, count
     from tissueseg.reporting import runs
     from tissueseg.reporting.scores import side_scores
+    from tissueseg.trainer import build_trainer
 
     trained, checkpoint, tissues = opened.trained, opened.checkpoint, opened.split.val
     folder = opened.out / runs.PANELS
@@ -135,7 +136,7 @@ def _scored(
     study = StudyDice(len(checkpoint.scored_classes), trained.data.batch_size)
     calibration = PixelCalibration()
     callbacks = [panels, study, calibration]
-    trainer = assembly.build_trainer(trained, console, callbacks, every_tile=True, rank=rank)
+    trainer = build_trainer(trained, console, callbacks, every_tile=True, rank=rank)
     counts = count(trainer, opened.module, opened.data, "val")
     scores = side_scores(counts, tissues, checkpoint.train_pixels)
     scores |= {"study": study.scores(), "calibration": calibration.scores()}

@@ -14,13 +14,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
-from tissueseg import assembly
 from tissueseg.errors import INTERRUPTED, STOPPED
 from tissueseg.modules.group import Group
 from tissueseg.modules.resumption import Resumption, Signals
 from tissueseg.modules.state_files import StateFiles
 from tissueseg.reporting import runs
 from tissueseg.run_folder import Described, Folder
+from tissueseg.trainer import build_trainer
 
 if TYPE_CHECKING:
     from tissueseg.ranks import Rank
@@ -97,7 +97,7 @@ class Fitting(ABC, Generic[PartsT]):
         every_s = config.state.every_s
         resumption = Resumption(states, self.signals, config.seed, self.group, every_s)
         callbacks = [*self._callbacks(), resumption]
-        trainer = assembly.build_trainer(
+        trainer = build_trainer(
             config, self.console, callbacks, self.loggers, rank=self.rank, states=states
         )
         module, data, state = self.parts.module, self.parts.data, folder.state

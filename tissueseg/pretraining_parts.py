@@ -40,6 +40,7 @@ from tissueseg.reporting.fingerprint import fingerprint
 from tissueseg.resuming import default_folder
 from tissueseg.store.tissues import TissueStore
 from tissueseg.tensorfile import read_tensors
+from tissueseg.trainer import build_trainer
 
 if TYPE_CHECKING:
     from tissueseg.ranks import Rank
@@ -150,7 +151,7 @@ def open_parts(
     optimizer, scheduler = build(config.optim.optimizer), build(config.optim.scheduler)
     module = PretrainingModule(autoencoder, tissues, optimizer, scheduler)
     finish("optim", module.configure_optimizers)
-    assembly.build_trainer(config, console, [], rank=rank)  # lacks it a GPU, it says so now
+    build_trainer(config, console, [], rank=rank)  # lacks it a GPU, it says so now
     return PretrainingParts(name, config, stores, splits, vocabulary, data, module, notes)
 
 

@@ -23,6 +23,7 @@ from tissueseg.reporting import runs
 from tissueseg.reporting.outcomes import outcome_of
 from tissueseg.reporting.scores import run_metrics, side_scores
 from tissueseg.reporting.tables import class_table
+from tissueseg.trainer import build_trainer
 from tissueseg.training_parts import Parts
 
 _SHOWN = ("val", "test")
@@ -50,9 +51,7 @@ class Training(Fitting[Parts]):
         # Several take different numbers of batches: they stop together, between two sides.
         stops = [StopsScoring(self.signals)] if self.group.of == 1 else []
         callbacks = [*stops, panels, study, calibration]
-        trainer = assembly.build_trainer(
-            config, self.console, callbacks, every_tile=True, rank=self.rank
-        )
+        trainer = build_trainer(config, self.console, callbacks, every_tile=True, rank=self.rank)
         sides = {}
         for side in (side for side in _SHOWN if getattr(data.split, side)):
             if self._is_told_to_stop():

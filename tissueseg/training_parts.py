@@ -27,6 +27,7 @@ from tissueseg.reporting import runs
 from tissueseg.resuming import default_folder
 from tissueseg.store.embeddings import EmbeddingStore
 from tissueseg.store.tissues import TissueStore
+from tissueseg.trainer import build_trainer
 
 if TYPE_CHECKING:
     from tissueseg.ranks import Rank
@@ -92,7 +93,7 @@ def open_parts(
     preflight.settle_paths(config)
     seed_everything(config.seed, workers=True, verbose=False)
     module = assembly.build_module(config, features, data, group)
-    assembly.build_trainer(config, console, [], rank=rank)  # lacks it a GPU, it says so now
+    build_trainer(config, console, [], rank=rank)  # lacks it a GPU, it says so now
     stored = features.embeddings.store if features.embeddings else None
     return Parts(name, config, store, data, module, stored, features.notes)
 

@@ -1,8 +1,8 @@
 """What 10, 1 000 and 100 000 tissues need in disk, hours and GPUs: arithmetic on counted operations.
 
-`pytest -m benchmark tests/benchmarks/test_scale_plan.py -s` prints the tables of `slurm/README.md`. Bytes are
-exact but for how images compress; CPU seconds are measured here; GPU hours are derived, from operations
-per tile at an assumed share of a GPU's peak. TISSUESEG_EFFICIENCY=0.2 assumes another.
+`pytest -m benchmark tests/benchmarks/test_scale_plan.py -s` prints the tables of `slurm/README.md`. Bytes
+are exact but for how images compress; CPU seconds are measured here; GPU hours are derived, from
+operations per tile at an assumed share of a GPU's peak. TISSUESEG_EFFICIENCY=0.2 assumes another.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from rich.console import Console
 from stores import compose
 
 from tissueseg import preflight
-from tissueseg.assembly import build_trainer
 from tissueseg.building import build
 from tissueseg.errors import ConfigError, SpecMismatchError
 from tissueseg.numbers import shown
+from tissueseg.trainer import build_trainer
 
 Command = Callable[..., Any]  # name, overrides -> code, out, err
 FAST = ("+debug=fast", "logger=csv", "store.path=none.zarr")

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from stores import choices, compose, random_tissue, write_store
 
 from tissueseg import assembly
+from tissueseg.building import build
 from tissueseg.store.named_splits import FOLDER
 from tissueseg.store.tissues import TissueStore
 
@@ -63,7 +64,7 @@ def test_every_choice_splits_a_cohort_and_has_a_name_of_its_own(stored: Path, ch
     assert split.train
     assert split.val
     assert split.test or choice == "sequential"
-    assert assembly.build(config.split).label.startswith(choice.removesuffix("_with_test"))
+    assert build(config.split).label.startswith(choice.removesuffix("_with_test"))
 
 
 def test_a_run_keeps_its_split_by_name_and_another_uses_it(

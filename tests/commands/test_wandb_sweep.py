@@ -10,7 +10,8 @@ import pytest
 import yaml
 from stores import compose
 
-from tissueseg import assembly, preflight
+from tissueseg import preflight
+from tissueseg.composition import plain
 from tissueseg.config import CONFIG_DIR
 from tissueseg.modules.tracking import BEST
 
@@ -48,7 +49,7 @@ def test_the_search_starts_the_same_command(draw: dict[str, Any]) -> None:
     assert config.sampling.gamma == draw["sampling.gamma"]
     assert config.logger.wandb is not None
     preflight.check(config)
-    assert set(assembly.plain(config)["loss"]["terms"]) >= {"ce", "dice"}
+    assert set(plain(config)["loss"]["terms"]) >= {"ce", "dice"}
 
 
 def test_the_search_is_one_that_wandb_takes_and_chooses_on_val() -> None:

@@ -10,6 +10,8 @@ from torch import nn
 from torchmetrics import Metric
 
 from tissueseg import assembly, preflight
+from tissueseg.building import build
+from tissueseg.composition import plain
 from tissueseg.contracts import IGNORE
 from tissueseg.data.dataset import collate
 from tissueseg.features import FeatureSource, open_features
@@ -198,14 +200,14 @@ def test_every_choice_composes_and_resolves(override, monkeypatch):
     monkeypatch.setenv("TISSUESEG_STORE", "somewhere.zarr")
     setting = () if override.startswith("setting=") else ("setting=demo",)
     config = compose(*setting, override, "name=test")
-    assert assembly.plain(config)["monitor"]
+    assert plain(config)["monitor"]
     for node in (config.encoder, *(config.encoder.get(part, {}) for part in ("he", "sp"))):
         if "random_init" in node:
             node.random_init = True
             if "weights" in node:
                 node.weights = None
     if override.startswith("encoder="):
-        config.modality = assembly.build(config.encoder.spec).modalities[0].value
+        config.modality = build(config.encoder.spec).modalities[0].value
     if not override.startswith(("decoder=", "loss=")):
         preflight.check(config)
 

@@ -21,6 +21,7 @@ from tissueseg.features import open_features
 from tissueseg.modules.callbacks import BestDecoder
 from tissueseg.modules.history import History
 from tissueseg.store.tissues import TissueStore
+from tissueseg.trainer import build_trainer
 
 
 class TinyRun:
@@ -41,7 +42,7 @@ class TinyRun:
         self.best = BestDecoder(self.config.monitor, save)
 
     def trainer(self, callbacks: Sequence[Callback]) -> Trainer:
-        return assembly.build_trainer(self.config, Console(file=StringIO()), callbacks)
+        return build_trainer(self.config, Console(file=StringIO()), callbacks)
 
     def fit(self, *more: Callback, ckpt_path: Path | None = None) -> Trainer:
         trainer = self.trainer([self.best, *more, self.history])

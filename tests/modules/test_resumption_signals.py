@@ -14,9 +14,9 @@ import pytest
 from lightning.pytorch import Callback
 from rich.console import Console
 
-from tissueseg import assembly
 from tissueseg.modules.resumption import Resumption, Signals
 from tissueseg.modules.state_files import StateFiles
+from tissueseg.trainer import build_trainer
 
 CONSOLE = Console(quiet=True)
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_a_fit_between_batches_and_at_once_if_pressed_again(
     run, presses, signals = make_run("data.batch_size=2"), Presses(times), Signals()
     states = StateFiles(run.folder / "state")
     stops = Resumption(states, signals, seed=0)
-    trainer = assembly.build_trainer(run.config, CONSOLE, [presses, stops], states=states)
+    trainer = build_trainer(run.config, CONSOLE, [presses, stops], states=states)
     with pytest.raises(SystemExit), signals:  # how Lightning ends after Ctrl-C
         trainer.fit(run.module, datamodule=run.data)
     assert (presses.batches, presses.went_on) == (1, times == 1)

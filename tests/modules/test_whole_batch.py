@@ -14,7 +14,7 @@ from gloo_pair import in_two
 from stores import choices, compose
 from torch import Tensor, nn
 
-from tissueseg import assembly
+from tissueseg.building import build
 from tissueseg.contracts import IGNORE, Batch, Outputs
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.modules.group import ALONE, Group
@@ -79,7 +79,7 @@ class Heads(nn.Module):
 
 
 def built_loss(words: Sequence[str]) -> WeightedSum:
-    return assembly.build(compose("class_weights=[1,4,20]", *words).loss)
+    return build(compose("class_weights=[1,4,20]", *words).loss)
 
 
 def learnt(words: Sequence[str], group: Group) -> tuple[float, Numbers, Numbers]:
