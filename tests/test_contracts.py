@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from stores import compose
 
 from tissueseg import preflight
+from tissueseg.agreement import check_composition, check_tiles
 from tissueseg.building import build
 from tissueseg.contracts import (
     IGNORE,
@@ -18,11 +19,9 @@ from tissueseg.contracts import (
     Modality,
     Normalisation,
     TissueClass,
-    check_composition,
-    check_tiles,
-    head_channels,
 )
 from tissueseg.errors import ConfigError, SpecMismatchError
+from tissueseg.heads import head_channels
 from tissueseg.modules.checkpoint import run_name
 
 SP_ONLY = EncoderSpec("virtues", ("sp",), (16,) * 4, 8)

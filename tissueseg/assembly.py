@@ -19,7 +19,6 @@ from tissueseg import __version__
 from tissueseg.augmentations import build_augmentation
 from tissueseg.building import build, finish
 from tissueseg.composition import plain
-from tissueseg.contracts import scored_classes
 from tissueseg.data.chances import Chances, training_counts
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.data.feeding import Loading, Sampling
@@ -31,6 +30,7 @@ from tissueseg.data.views import Views
 from tissueseg.encoders.finetune import tune, tuned_state
 from tissueseg.errors import StoreWriteError, UnreachableError, in_one_line
 from tissueseg.features import FeatureSource
+from tissueseg.heads import scored_classes
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.metrics.semantic import PooledConfusion
 from tissueseg.modules.callbacks import Panels

@@ -211,7 +211,7 @@ def _check_split(found: Diagnosis, config: DictConfig, store: TissueStore) -> Sp
 def _check_features(
     found: Diagnosis, config: DictConfig, store: TissueStore, split: Split, spec: EncoderSpec
 ) -> FeatureSource:
-    from tissueseg.contracts import check_tiles
+    from tissueseg.agreement import check_tiles
     from tissueseg.features import open_features
 
     tile_px = config.data.tile_px

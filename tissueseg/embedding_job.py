@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg import features
+from tissueseg.agreement import check_tiles
 from tissueseg.composition import one_line, plain
 from tissueseg.config import CONFIG_DIR
-from tissueseg.contracts import check_tiles
 from tissueseg.data.datamodule import data_spec
 from tissueseg.data.images import TileImages
 from tissueseg.data.normalise import Normaliser

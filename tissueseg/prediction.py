@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from tissueseg.agreement import check_tiles
 from tissueseg.building import build, finish
 from tissueseg.cells.block_work import TYPINGS, BlockWork
 from tissueseg.cells.map_files import MapFiles
@@ -23,7 +24,7 @@ from tissueseg.cells.map_layout import MapLayout
 from tissueseg.cells.pipeline import CellPipeline
 from tissueseg.cells.workers import default_count
 from tissueseg.config import CONFIG_DIR
-from tissueseg.contracts import DataSpec, TissueClass, check_tiles
+from tissueseg.contracts import DataSpec, TissueClass
 from tissueseg.data.datamodule import data_spec
 from tissueseg.data.images import TileImages
 from tissueseg.data.views import DIHEDRAL

@@ -13,17 +13,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tissueseg.agreement import check_composition, check_tiles
 from tissueseg.augmentations import altering_parts, build_augmentation, refuse_altering
 from tissueseg.building import build, finish
 from tissueseg.composition import plain
-from tissueseg.contracts import (
-    EncoderSpec,
-    Modality,
-    check_composition,
-    check_tiles,
-    head_channels,
-    scored_classes,
-)
+from tissueseg.contracts import EncoderSpec, Modality
 from tissueseg.data.chances import Chances
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.data.feeding import SHUFFLES, check_shuffle
@@ -31,6 +25,7 @@ from tissueseg.data.splits import SplitRule
 from tissueseg.data.views import Views
 from tissueseg.encoders.weights import check_source
 from tissueseg.errors import ConfigError, SplitError
+from tissueseg.heads import head_channels, scored_classes
 from tissueseg.losses.class_weights import inverse_frequency
 from tissueseg.losses.weighted_sum import WeightedSum
 from tissueseg.numbers import check_number, check_whole, is_number

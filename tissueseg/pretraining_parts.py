@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tissueseg import __version__, assembly, preflight
+from tissueseg.agreement import check_tiles
 from tissueseg.building import build, finish
 from tissueseg.composition import plain
-from tissueseg.contracts import DataSpec, EncoderSpec, MarkerLookup, Modality, check_tiles
+from tissueseg.contracts import DataSpec, EncoderSpec, MarkerLookup, Modality
 from tissueseg.data.datamodule import data_spec
 from tissueseg.data.feeding import Loading
 from tissueseg.data.image_tiles import ImageTiles, Source

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tissueseg import assembly, preflight
+from tissueseg.agreement import check_tiles
 from tissueseg.composition import added, plain, task_words
-from tissueseg.contracts import check_tiles
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.data.splits import require_labels
 from tissueseg.embedding_job import make_features

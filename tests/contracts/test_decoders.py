@@ -9,8 +9,9 @@ from stores import choices, compose
 
 from tissueseg.building import build
 from tissueseg.composition import plain
-from tissueseg.contracts import EncoderSpec, Features, head_channels, head_stride
+from tissueseg.contracts import EncoderSpec, Features
 from tissueseg.decoders.skip import SkipDecoder
+from tissueseg.heads import head_channels, head_stride
 
 N_CLASSES = 3
 IMAGE_CHANNELS = 4

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tissueseg.contracts import EncoderSpec, check_tiles
+from tissueseg.agreement import check_tiles
+from tissueseg.contracts import EncoderSpec
 from tissueseg.encoders.pair import pair_spec
 from tissueseg.errors import SpecMismatchError
 

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from tissueseg.contracts import IGNORE, base_head
+from tissueseg.contracts import IGNORE
+from tissueseg.heads import base_head
 from tissueseg.losses.binary_cross_entropy import BinaryCrossEntropy
 from tissueseg.losses.cross_entropy import CrossEntropy
 from tissueseg.losses.deep_supervision import DeepSupervision

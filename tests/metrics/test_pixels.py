@@ -1,6 +1,7 @@
 import torch
 
-from tissueseg.contracts import IGNORE, NUCLEUS, Batch, scored_classes
+from tissueseg.contracts import IGNORE, Batch
+from tissueseg.heads import NUCLEUS, scored_classes
 from tissueseg.metrics.pixels import pixel_ids, predicted_ids
 
 

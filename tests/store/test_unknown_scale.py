@@ -5,7 +5,8 @@ import zarr
 from folders import convert
 from ome_zarr_models.v05 import Image
 
-from tissueseg.contracts import EncoderSpec, check_tiles
+from tissueseg.agreement import check_tiles
+from tissueseg.contracts import EncoderSpec
 from tissueseg.errors import SpecMismatchError
 from tissueseg.store.sources.folder import FolderSource
 

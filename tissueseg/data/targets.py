@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tissueseg.contracts import IGNORE, base_head
+from tissueseg.contracts import IGNORE
 from tissueseg.errors import ConfigError
+from tissueseg.heads import base_head
 from tissueseg.instances.boundary import class_boundary, instance_boundary
 from tissueseg.instances.hv import encode_hv
 

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tissueseg.contracts import EncoderSpec, Features, coarse, head_channels, head_stride
+from tissueseg.contracts import EncoderSpec, Features
 from tissueseg.errors import ConfigError, SpecMismatchError
+from tissueseg.heads import coarse, head_channels, head_stride
 from tissueseg.numbers import check_number, check_whole
 
 SKIPS = {"all": (True, True), "image_only": (True, False), "none": (False, False)}

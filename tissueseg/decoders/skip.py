@@ -12,16 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tissueseg.contracts import (
-    LEVELS,
-    EncoderSpec,
-    Features,
-    Outputs,
-    base_head,
-    coarse,
-    head_channels,
-    head_stride,
-)
+from tissueseg.contracts import LEVELS, EncoderSpec, Features, Outputs
 from tissueseg.decoders import published
 from tissueseg.decoders.base import Decoder
 from tissueseg.decoders.blocks import ConvBlock, DeconvBlock
@@ -39,6 +30,7 @@ from tissueseg.decoders.checks import (
 )
 from tissueseg.decoders.heads import Head
 from tissueseg.decoders.initialisation import OwnDraws
+from tissueseg.heads import base_head, coarse, head_channels, head_stride
 
 CLIMB = (8, 4, 2)
 """Tile pixels per feature at the entry of each stage."""

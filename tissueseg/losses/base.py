@@ -9,8 +9,9 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tissueseg.contracts import Batch, Outputs, base_head
+from tissueseg.contracts import Batch, Outputs
 from tissueseg.errors import ConfigError
+from tissueseg.heads import base_head
 
 
 class HeadLoss(nn.Module):

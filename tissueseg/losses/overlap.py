@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor, arange
 
-from tissueseg.contracts import IGNORE, Batch, Outputs, base_head
+from tissueseg.contracts import IGNORE, Batch, Outputs
+from tissueseg.heads import base_head
 from tissueseg.losses.base import Truth, logits_of, truth_of
 
 HEADS = ("classes", "foreground", "boundary")

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from tissueseg.contracts import Batch, Outputs, base_head
+from tissueseg.contracts import Batch, Outputs
 from tissueseg.errors import ConfigError
+from tissueseg.heads import base_head
 from tissueseg.losses.weights import parts, positive
 
 

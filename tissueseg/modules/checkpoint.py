@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tissueseg.contracts import DataSpec, EncoderSpec, TissueClass, scored_classes
+from tissueseg.contracts import DataSpec, EncoderSpec, TissueClass
 from tissueseg.data.normalise import Normaliser
 from tissueseg.data.splits import Split
 from tissueseg.encoders.base import Encoder
 from tissueseg.encoders.finetune import Finetune, restore
 from tissueseg.errors import RunFolderError, SpecMismatchError, in_one_line
+from tissueseg.heads import scored_classes
 
 FORMAT = 3
 _READ = (2, FORMAT)  # files of format 2 say nothing of fine-tuning: there was none

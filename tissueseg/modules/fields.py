@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tissueseg.contracts import IGNORE, scored_classes
+from tissueseg.contracts import IGNORE
 from tissueseg.data.datamodule import TissueDataModule
 from tissueseg.drawing import CHANNEL_COLORS
+from tissueseg.heads import scored_classes
 from tissueseg.inspection.sp_picture import shown_channels, sp_picture
 from tissueseg.modules.panels import Panel
 from tissueseg.store.layout import CLASSES, INSTANCES
