@@ -13,6 +13,7 @@ def test_two_pixels_by_hand(make_batch):
     outputs = {"boundary": logits, "foreground": -logits}
     torch.testing.assert_close(BinaryCrossEntropy("boundary")(outputs, batch), once)
     torch.testing.assert_close(BinaryCrossEntropy("boundary", 3.0)(outputs, batch), 2 * once)
+    torch.testing.assert_close(BinaryCrossEntropy("boundary", 0.5)(outputs, batch), 0.75 * once)
     torch.testing.assert_close(
         BinaryCrossEntropy("foreground")(outputs, batch), -torch.tensor(0.25).log()
     )

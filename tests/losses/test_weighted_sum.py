@@ -87,6 +87,13 @@ def test_uncertainty_begins_as_the_plain_sum(random_batch, random_outputs):
     assert value.terms == plain.terms
 
 
+def test_a_term_on_two_heads_learns_both():
+    class Both(nn.Module):
+        heads = ("hv", "boundary_stride4", "boundary")
+
+    assert WeightedSum({"both": {"weight": 1, "loss": Both()}}).groups == {"both": "boundary+hv"}
+
+
 def test_uncertainty_weighs_what_is_learnt_as_a_whole(random_batch, random_outputs):
     loss = several(True)
     with torch.no_grad():

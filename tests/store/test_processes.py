@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from tissueseg.store.processes import began, host, runs
+from tissueseg.store.processes import WITH, began, host, runs
 
 untold = pytest.mark.skipif(
     began(os.getpid()) is None, reason="the system does not tell when processes began"
@@ -45,3 +46,19 @@ def test_another_process_of_the_same_id_is_not_the_one_meant() -> None:
 def test_a_host_is_called_the_same_each_time_and_in_one_line() -> None:
     assert host() == host()
     assert host().isprintable()
+
+
+@untold
+@pytest.mark.parametrize(("later", "ends"), [(0, False), (1, True)])
+def test_one_that_has_the_id_of_the_starter_is_not_the_starter(later: int, ends: bool) -> None:
+    start = began(os.getpid())
+    assert start is not None
+    waits = (
+        "import time; from tissueseg.store.processes import end_with_starter;"
+        "end_with_starter(); time.sleep(5)"
+    )
+    environment = os.environ | {WITH: f"{os.getpid()} {start + later} {host()}"}
+    command = [sys.executable, "-c", waits]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == (-signal.SIGTERM if ends else 0)
+    assert ("the process that started this one is gone" in done.stderr) == ends

@@ -214,7 +214,7 @@ class StudySource:
         sizes = f"from {mask.shape[0]} × {mask.shape[1]} to {shape[0]} × {shape[1]} px"
         notices.count(f"masks stretched (nearest pixel) {sizes}")
         rows, columns = (
-            np.minimum((np.arange(wanted) + 0.5) * found / wanted, found - 1).astype(np.int64)
+            ((np.arange(wanted) + 0.5) * found / wanted).astype(np.int64)
             for wanted, found in zip(shape, mask.shape, strict=True)
         )
         return mask[rows][:, columns]
