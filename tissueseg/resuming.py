@@ -14,6 +14,7 @@ from tissueseg.composition import plain, task_words
 from tissueseg.errors import ConfigError, RunFolderError, in_one_line
 from tissueseg.reporting import runs
 from tissueseg.reporting.fingerprint import what_matters
+from tissueseg.run_config import read_config
 from tissueseg.study import parted
 from tissueseg.study_checks import differing
 
@@ -58,7 +59,7 @@ def config_of(folder: Path, config: DictConfig, command: str) -> DictConfig:
         RunFolderError: another command began the run.
     """
     since = {key: config[key] for key in ("state", "kept") if key in config}  # options of late
-    kept = OmegaConf.merge(since, OmegaConf.load(folder / runs.CONFIG))
+    kept = OmegaConf.merge(since, read_config(folder))
     assert isinstance(kept, DictConfig)
     began = "pretrain" if "autoencoder" in kept else "train"
     if began != command:
@@ -117,7 +118,7 @@ def begun_before(config: DictConfig, folder: Path) -> bool:
     """
     if not finds_its_folder(config) or not (folder / runs.CONFIG).is_file():
         return False
-    kept = OmegaConf.load(folder / runs.CONFIG)
+    kept = read_config(folder)
     changed = differing(what_matters(plain(kept)), what_matters(plain(config)))
     differ = [key for key in changed if key not in _ITS_OWN]
     if differ := sorted(differ, key=lambda key: (key.count("."), len(key))):  # others follow

@@ -34,6 +34,10 @@ _NUMBERS: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
 ]
+_PLAIN = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)
 CONVERT = (
     "Where you trust its origin, convert it once: "
     'python -c "import json, torch, safetensors.torch as s; '
@@ -149,6 +153,7 @@ def _read_safetensors(path: Path) -> TensorFile:
         raise WeightsError(f"{path} is damaged or cut short ({error}): fetch it again.") from error
     if not tensors:
         raise WeightsError(f"{path} holds no tensors: give another file.")
+    _refuse_odd(path, tensors)
     return TensorFile(path, tensors, about)
 
 
@@ -177,6 +182,7 @@ def _read_torch(path: Path) -> TensorFile:
             f"{path} is damaged, cut short or no file of weights: fetch it again."
         ) from error
     if isinstance(content, Tensor):
+        _refuse_odd(path, {"the tensor": content})
         return TensorFile(path, {"": content}, {})
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, wanted named tensors.")
@@ -184,10 +190,19 @@ def _read_torch(path: Path) -> TensorFile:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise WeightsError(f"{path} holds no tensors, only {sorted(map(str, content))[:8]}.")
-    if odd := sorted(n for n, t in tensors.items() if t.layout != torch.strided or t.is_quantized):
-        raise WeightsError(f"{path}: {odd[0]} is sparse or quantised, wanted plain tensors.")
+    _refuse_odd(path, tensors)
     about = {k: v for k, v in content.items() if not isinstance(v, Tensor) and v is not state}
     return TensorFile(path, tensors, about if state is not content else {})
+
+
+def _refuse_odd(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Kinds of tensors that little of torch can compute with."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            raise WeightsError(f"{path}: {name} is sparse or quantised, wanted plain tensors.")
+        if tensor.dtype not in _PLAIN:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{path}: {name} holds {kind}, wanted plain numbers such as float32.")
 
 
 def _refuse_text(path: Path, start: bytes) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from tissueseg.errors import ConfigError
 from tissueseg.numbers import check_whole
 from tissueseg.reporting import runs
+from tissueseg.run_config import read_config, require_options
 
 ACCELERATORS = ("cpu", "gpu", "cuda", "auto")
 
@@ -34,6 +35,9 @@ _RENAMED = {
 
 _TAKEN_TO = {"markers.table": ("encoder.markers.path", "encoder.sp.markers.path")}
 """Options that a saved configuration repeats where they are used."""
+
+_GROUPS = ("trainer", "data", "store", "encoder", "decoder", "loss", "loss.terms")
+"""What every run is configured by."""
 
 
 def run_folder(config: DictConfig) -> Path:
@@ -90,9 +94,12 @@ def trained_config(config: DictConfig, folder: Path) -> tuple[DictConfig, str]:
 
     Returns:
         The configuration, and the precision it was trained with.
+
+    Raises:
+        RunFolderError: the run's own configuration is broken.
     """
-    trained = OmegaConf.load(folder / runs.CONFIG)
-    assert isinstance(trained, DictConfig)
+    trained = read_config(folder)
+    require_options(trained, folder, *_GROUPS)
     precision = trained.trainer.precision
     trained.trainer = OmegaConf.to_container(config.trainer, resolve=True)
     said: dict[str, Any] = {k: config[k] for k in ("panels", "features") if k in config}
@@ -107,6 +114,7 @@ def trained_config(config: DictConfig, folder: Path) -> tuple[DictConfig, str]:
         trained.decoder.weights = None  # training began with them; decoder.ckpt has what came of it
     trained.pop("augmentation", None)  # tiles are scored as they stand
     _take_moved(config, trained)
+    require_options(trained, folder, *(f"loss.terms.{name}.loss" for name in trained.loss.terms))
     for term in trained.loss.terms.values():
         term.loss.update(_RENAMED.get(term.loss.get("_target_"), {}))
     merged = OmegaConf.merge(_BEFORE, trained, said)

@@ -20,11 +20,25 @@ from tissueseg.data.splits import Split
 from tissueseg.encoders.base import Encoder
 from tissueseg.encoders.finetune import Finetune, restore
 from tissueseg.errors import RunFolderError, SpecMismatchError, in_one_line
+from tissueseg.forms import Each, Form, Listed, require
 from tissueseg.heads import scored_classes
 
 FORMAT = 3
 _READ = (2, FORMAT)  # files of format 2 say nothing of fine-tuning: there was none
 AS_LOADED = -1  # epoch of a decoder that was not trained here
+_FORM: Form = {
+    "encoder": Each(object),
+    "data": {"classes": Listed({"id": int, "name": str, "color": str})},
+    "normaliser": {"sp_mean": Listed(float), "sp_std": Listed(float)},
+    "decoder": {"heads": Each(object)},
+    "split": Each(Each(str)),
+    "train_pixels": Listed(int),
+    "state": Each(Tensor),
+    "epoch": int,
+    "monitor": str,
+    "finetune": Each(object),
+    "encoder_state": Each(Tensor),
+}
 
 
 @dataclass(frozen=True)
@@ -90,8 +104,18 @@ class DecoderCheckpoint:
             )
 
     def restore(self, decoder: nn.Module, encoder: Encoder | None) -> None:
-        """Put back what was learnt, into a decoder and an encoder made from the run's configuration."""
-        decoder.load_state_dict(self.state)
+        """Put back what was learnt, into a decoder and an encoder made from the run's configuration.
+
+        Raises:
+            SpecMismatchError: they are not those that learnt it.
+        """
+        try:
+            decoder.load_state_dict(self.state)
+        except RuntimeError as error:
+            raise SpecMismatchError(
+                "the decoder that the run's configuration makes is not the one of its checkpoint: "
+                f"{in_one_line(error)}. Copy the run's folder again."
+            ) from error
         if encoder is not None and self.finetune:
             restore(encoder, self.encoder_state)
 
@@ -143,7 +167,12 @@ def load_decoder(path: Path) -> DecoderCheckpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content.pop("format") not in _READ:
             raise KeyError("format")
-        return DecoderCheckpoint(**content)
+        require(content, _FORM)
+        checkpoint = DecoderCheckpoint(**content)
+        checkpoint.about("")
+        checkpoint.read_normaliser()
+        Split(**{side: tuple(tissues) for side, tissues in checkpoint.split.items()})
+        return checkpoint
     except Exception as error:  # there is no end to the ways a damaged pickle fails
         raise RunFolderError(
             f"{path} is damaged or no decoder checkpoint of this version."

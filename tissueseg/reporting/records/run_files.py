@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
 from tissueseg.errors import RunFolderError, in_one_line
+from tissueseg.forms import require
+from tissueseg.reporting.records import run_forms
+from tissueseg.store.reading.yaml_text import load_yaml
 
 _Read = TypeVar("_Read")
 _TO_DO = "Copy the run's folder again, or leave it out."
@@ -22,10 +26,15 @@ _BROKEN = (
     TypeError,
     EOFError,
     MemoryError,
+    OverflowError,
     RecursionError,
+    NotImplementedError,  # zipfile's, of a way of packing
+    RuntimeError,  # and of a password
+    SyntaxError,  # numpy's, of a header
+    struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
-    yaml.YAMLError,
 )
 
 
@@ -50,12 +59,34 @@ def json_of(path: Path) -> dict[str, Any]:
 
 def yaml_of(path: Path) -> dict[str, Any]:
     """A YAML mapping."""
-    return _mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return _mapping(load_yaml(path))
 
 
-def metrics_of(path: Path) -> dict[str, Any]:
-    """`metrics.json`, of `train` or of `evaluate`."""
+def config_of(path: Path) -> dict[str, Any]:
+    """`config.yaml`."""
+    found = yaml_of(path)
+    require(found, run_forms.CONFIG)
+    return found
+
+
+def environment_of(path: Path) -> dict[str, Any]:
+    """`environment.json`."""
     found = json_of(path)
+    require(found, run_forms.ENVIRONMENT)
+    return found
+
+
+def cost_of(path: Path) -> dict[str, Any]:
+    """`cost.json`."""
+    found = json_of(path)
+    require(found, run_forms.COST)
+    return found
+
+
+def metrics_of(path: Path, *sides: str) -> dict[str, Any]:
+    """`metrics.json`, of `train` or of `evaluate`, with the scores of some sides."""
+    found = json_of(path)
+    require(found, run_forms.METRICS | dict.fromkeys(sides, run_forms.SIDE))
     return found | {"run": str(found["run"]), "classes": [str(name) for name in found["classes"]]}
 
 

@@ -111,9 +111,9 @@ def read_run(folder: Path, place: str) -> RunRecord:
     Raises:
         RunFolderError: a file is missing, broken or contradicts another.
     """
-    config = read(folder / runs.CONFIG, run_files.yaml_of)
-    environment = read(folder / runs.ENVIRONMENT, run_files.json_of)
-    metrics = read(folder / runs.METRICS, run_files.metrics_of)
+    config = read(folder / runs.CONFIG, run_files.config_of)
+    environment = read(folder / runs.ENVIRONMENT, run_files.environment_of)
+    metrics = read(folder / runs.METRICS, lambda path: run_files.metrics_of(path, *runs.CONFUSION))
     study, history, cost = config.get("study") or {}, folder / HISTORY, folder / runs.COST
     fold = (config.get("split") or {}).get("fold")
     evaluations = _evaluations(folder)
@@ -130,7 +130,7 @@ def read_run(folder: Path, place: str) -> RunRecord:
         evaluations=evaluations,
         history=read(history, run_files.history_of) if history.is_file() else {},
         confusion=_confusions(folder, metrics, evaluations),
-        cost=read(cost, run_files.json_of) if cost.is_file() else {},
+        cost=read(cost, run_files.cost_of) if cost.is_file() else {},
         panels={path.stem: path for path in sorted((folder / runs.PANELS).glob("*.png"))},
     )
     _check_split(record)
@@ -167,7 +167,8 @@ def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _only_side(path: Path) -> dict[str, Any]:
-    return run_files.metrics_of(path)[path.parent.name]
+    side = path.parent.name
+    return run_files.metrics_of(path, side)[side]
 
 
 def _confusions(

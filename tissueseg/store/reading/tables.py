@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tissueseg.errors import TissueDataError
+from tissueseg.errors import TissueDataError, in_one_line
 
 INDEX = "__index_level_0__"
 """Column under which pandas saves an index that has no name."""
@@ -20,6 +21,7 @@ INDEX = "__index_level_0__"
 EMPTY = ("", "NA", "NaN", "nan", "None", "null")
 """Words of a text table that mean: nothing."""
 
+_LONGEST_ID = 150  # characters; a file's name has 255 bytes, and more stands in it
 _BATCH = 65_536  # rows of a large table in memory at once
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -111,9 +113,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Table:
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Table]:
     """Read a table in parts of some thousand rows, at least one; see `read_table`."""
-    if not path.is_file():
-        raise TissueDataError(f"{path} is missing: add it.")
     try:
+        if not path.is_file():
+            raise TissueDataError(f"{path} is missing: add it.")
         if _is_parquet(path):
             yield from _read_parquet(path, columns)
         else:
@@ -121,19 +123,14 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[T
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, TissueDataError):
             raise
-        reason = " ".join(str(error).split())[:160]
-        raise TissueDataError(f"{path} cannot be read as a table: {reason}.") from error
+        raise _unreadable(path, error) from error
 
 
 def column_names(path: Path) -> tuple[str, ...]:
     """Names of the columns of a table."""
     if _is_parquet(path) and path.is_file():
-        read_parquet_schema = _parquet().read_schema
-        try:
-            return tuple(read_parquet_schema(path).names)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise TissueDataError(f"{path} cannot be read as a table: {reason}.") from error
+        with _arrow_errors(path) as parquet:
+            return tuple(parquet.read_schema(path).names)
     return tuple(next(read_batches(path)).columns)
 
 
@@ -141,8 +138,12 @@ def plain_id(value: str, where: str) -> str:
     """A tissue id of a table, which becomes part of a file name.
 
     Raises:
-        TissueDataError: empty, or it could lead out of the folder.
+        TissueDataError: empty, too long for a file's name, or it could lead out of the folder.
     """
+    if len(value) > _LONGEST_ID:
+        raise TissueDataError(
+            f"{where}: {value[:40]!r}… has {len(value)} characters, too many for a tissue id: rename it."
+        )
     if not value or value.startswith(".") or ".." in value or not value.isprintable():
         raise TissueDataError(f"{where}: {value!r} is no plain tissue id: rename it.")
     if "/" in value or "\\" in value:
@@ -160,24 +161,48 @@ def _is_empty(value: Any) -> bool:
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Table]:
-    parquet = _parquet()
-    with parquet.ParquetFile(path) as file:
+    with _arrow_errors(path) as parquet:
+        file = parquet.ParquetFile(path)
         found = file.schema_arrow.names
+    with file:
         _check_columns(path, columns, found)
         names = list(found if columns is None else columns)
-        first = 1
-        for batch in file.iter_batches(_BATCH, columns=names):
-            lines = range(first, first + batch.num_rows)
-            yield Table(path, {name: batch.column(name).to_pylist() for name in names}, lines)
-            first += batch.num_rows
+        batches, first = file.iter_batches(_BATCH, columns=names), 1
+        while (values := _next_batch(path, batches, names)) is not None:
+            rows = len(values[names[0]])
+            yield Table(path, values, range(first, first + rows))
+            first += rows
         if first == 1:
             yield Table(path, {name: [] for name in names}, ())
 
 
-def _parquet() -> Any:
-    from pyarrow import parquet
+def _next_batch(
+    path: Path, batches: Iterator[Any], names: Sequence[str]
+) -> dict[str, list[Any]] | None:
+    with _arrow_errors(path):
+        batch = next(batches, None)
+        return None if batch is None else {name: batch.column(name).to_pylist() for name in names}
 
-    return parquet
+
+@contextmanager
+def _arrow_errors(path: Path) -> Iterator[Any]:
+    """Hands out pyarrow's reader; what it, or what it asks for numbers and time zones, raises is said.
+
+    Raises:
+        TissueDataError: of a file that is damaged or holds what Python has no value for.
+    """
+    from pyarrow import ArrowException, parquet
+
+    of_values = (ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError)
+    try:
+        yield parquet
+    except (ArrowException, OSError, MemoryError, *of_values) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> TissueDataError:
+    reason = in_one_line(error)[:160]
+    return TissueDataError(f"{path} cannot be read as a table: {reason}.")
 
 
 def _read_text(path: Path, columns: Sequence[str] | None) -> Iterator[Table]:

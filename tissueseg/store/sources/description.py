@@ -19,6 +19,7 @@ from tissueseg.contracts import IGNORE, TissueClass
 from tissueseg.errors import ConfigError
 from tissueseg.store.reading.claims import COARSEST_MPP
 from tissueseg.store.reading.rasters import IMAGE_SUFFIXES, MASK_SUFFIXES, TABLE_SUFFIXES
+from tissueseg.store.reading.yaml_text import load_yaml
 from tissueseg.store.sources.channels import ChannelList
 
 _COLORS = ("#000000", "#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#46f0f0")
@@ -111,9 +112,9 @@ def names_classes(top: Section) -> bool:
 def open_description(path: Path, known: Collection[str]) -> Section:
     """The YAML of a description, whose keys are among the known ones."""
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+        value = load_yaml(path, _UniqueKeyLoader)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Mend the file.") from error
     return Section(value, str(path), known)
 
 
