@@ -113,4 +113,4 @@ def _wanted(form: Form) -> str:
         case Each() | dict():
             return "keys with values"
     names = {str: "text", float: "a number", int: "a whole number", dict: "keys with values"}
-    return names.get(form, form.__name__)
+    return names.get(form) or form.__name__

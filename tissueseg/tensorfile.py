@@ -202,7 +202,9 @@ def _refuse_odd(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise WeightsError(f"{path}: {name} is sparse or quantised, wanted plain tensors.")
         if tensor.dtype not in _PLAIN:
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise WeightsError(f"{path}: {name} holds {kind}, wanted plain numbers such as float32.")
+            raise WeightsError(
+                f"{path}: {name} holds {kind}, wanted plain numbers such as float32."
+            )
 
 
 def _refuse_text(path: Path, start: bytes) -> None:

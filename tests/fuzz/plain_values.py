@@ -1,4 +1,4 @@
-"""Plain values that were spoilt: of other types, missing, renamed, deep; and YAML and JSON that say them."""
+"""Plain values that were spoilt: of other types, missing, renamed, deep; and YAML and JSON of them."""
 
 from __future__ import annotations
 

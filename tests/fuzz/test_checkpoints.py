@@ -64,7 +64,7 @@ class Built:
 _CALLS: tuple[Any, ...] = (
     Harmful(),
     Built(getattr, (Path, "touch")),
-    Built(eval, ("open(%r, 'w')" % _HARM,)),
+    Built(eval, (f"open({_HARM!r}, 'w')",)),
     Built(torch.load, (_HARM,)),
     Built(torch._utils._rebuild_tensor_v2, (None, 0, (10**6,), (1,), False, {})),
     Built(torch.Tensor, ((1 << 40,),)),
@@ -225,7 +225,7 @@ def tensor_file_kind(folder: Path) -> Kind:
         path = place / f"w{suffix if random.randrange(10) else '.bin'}"
         if suffix == ".safetensors":
             said = {
-                key: json.dumps(spoil_tree(random, value))
+                key: json.dumps(spoil_tree(random, value), default=str)
                 for key, value in about.items()
                 if random.randrange(3)
             }

@@ -206,7 +206,8 @@ def test_spoilt_yaml_is_read_or_refused(
 
 def small_tissue(side: int) -> Tissue:
     made = random_tissue(side, side)
-    assert made.instances is not None and made.classes is not None
+    assert made.instances is not None
+    assert made.classes is not None
     types = made.classes.astype(np.uint8)
     return made._replace(instances=made.instances.astype(np.uint16), classes=types)
 

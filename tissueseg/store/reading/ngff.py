@@ -100,6 +100,10 @@ class NgffImage:
     def _count_chunks(self, folder: Path) -> tuple[int, int]:
         """Files that the shape asks for, and how many of these there are not."""
         sides = self._array.shards or self._array.chunks
+        if not all(sides):
+            raise TissueDataError(
+                f"{self.path} says its chunks are {sides}, wanted sides of 1 and more: fetch it again."
+            )
         wanted = prod(-(-n // side) for n, side in zip(self._array.shape, sides, strict=True))
         files = (file for file in folder.rglob("*") if file.is_file() and file.name != "zarr.json")
         found = sum(1 for _ in files)

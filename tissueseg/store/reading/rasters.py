@@ -150,7 +150,11 @@ def open_array(path: Path) -> np.ndarray:
         TissueDataError: damaged, or a pickle.
     """
     with reading(path):
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        loaded.close()
+        raise ValueError("it is an npz, which holds files of its own")
 
 
 def _read(path: Path, name: str = "", palette: bool = True) -> Raster:

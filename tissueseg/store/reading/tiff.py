@@ -184,14 +184,12 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
     before, log.propagate = log.propagate, False
     log.addHandler(said)
     try:
-        with reading(path), tifffile.TiffFile(path) as file:
+        with reading(path), _not_in_circles(), tifffile.TiffFile(path) as file:
             try:
                 yield file
             except TissuesegError as error:  # as it may well seem, without what was lost
                 said.check(error)
                 raise
-            except _EnoughError as error:
-                raise ValueError(str(error)) from error
             said.check()
     finally:
         log.removeHandler(said)
@@ -200,6 +198,14 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
 
 class _EnoughError(BaseException):
     """Ends a parser that goes in circles and catches every Exception."""
+
+
+@contextmanager
+def _not_in_circles() -> Iterator[None]:
+    try:
+        yield
+    except _EnoughError as error:
+        raise ValueError(str(error)) from error
 
 
 class _Said(logging.Handler):
