@@ -14,7 +14,9 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -120,64 +122,73 @@ def fuzz(make: Make, read: Read, folder: Path, first: int = 0, count: int | None
         at = context.RawValue("q", number)
         receiver, sender = context.Pipe(duplex=False)
         child = context.Process(target=_child, args=(make, read, folder, at, last, left, sender))
-        began = time.monotonic()
         child.start()
         sender.close()
-        found = _received(receiver)
+        with receiver:
+            for found in _received(receiver):
+                total = _sum(total, found)
         child.join()
-        if found is None:
-            code = child.exitcode or 0
+        if child.exitcode:
+            code = child.exitcode
             where = f"process ended by {signal.Signals(-code).name if code < 0 else code}"
-            crash = Crash(at.value, where, "")
-            found = Fuzzed(time.monotonic() - began, 0, 0, {}, {where: crash})
-        total = _sum(total, found)
+            total.crashes.setdefault(where, Crash(at.value, where, ""))
         number = at.value + 1
     return total
 
 
-def _received(receiver: Any) -> Fuzzed | None:
-    try:
-        return receiver.recv()
-    except EOFError:
-        return None
+def _received(receiver: Any) -> Iterator[Fuzzed]:
+    with suppress(EOFError):
+        while True:
+            yield receiver.recv()
 
 
 def _sum(one: Fuzzed, other: Fuzzed) -> Fuzzed:
     numbers = (a + b for a, b in zip(one[:3], other[:3], strict=True))
-    return Fuzzed(*numbers, one.reasons | other.reasons, other.crashes | one.crashes)
+    return Fuzzed(*numbers, other.reasons | one.reasons, other.crashes | one.crashes)
 
 
 def _child(
     make: Make, read: Read, folder: Path, at: Any, last: int | None, left: float, sender: Any
 ) -> None:
+    """Tell of every input before the next: one that ends the process takes nothing along."""
     resource.setrlimit(resource.RLIMIT_AS, (ROOM_BYTES, ROOM_BYTES))
     signal.signal(signal.SIGALRM, _too_long)
-    reasons: dict[str, str] = {}
-    crashes: dict[str, Crash] = {}
-    done = {"read": 0, "refused": 0}
-    while time.process_time() < left and (last is None or at.value < last):
+    known: set[str] = set()
+    told = time.process_time()
+    while told < left and (last is None or at.value < last):
         place = folder / str(at.value)
         place.mkdir()
-        given = make(Random(at.value), place)
-        signal.alarm(PATIENCE_S)
-        keep = False
-        try:
-            read(given)
-            done["read"] += 1
-        except TissuesegError as error:
-            done["refused"] += 1
-            reasons.setdefault(_where(error), str(error))
-        except BaseException as error:
-            crash = Crash(at.value, _where(error), traceback.format_exc())
-            keep = crash.where not in crashes
-            crashes.setdefault(crash.where, crash)
-        finally:
-            signal.alarm(0)
-        if not keep:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # a reader's warnings are errors here, a maker's are not
+            given = make(Random(at.value), place)
+        found = _tried(read, given, at.value)
+        where = [*found.reasons, *found.crashes]
+        if not (found.crashes and known.isdisjoint(where)):
             shutil.rmtree(place)
+        if not known.isdisjoint(where):
+            found = found._replace(reasons={}, crashes={})
+        known |= {*where}
+        now = time.process_time()
+        sender.send(found._replace(seconds=now - told))
+        told = now
         at.value += 1
     at.value -= 1
-    sender.send(Fuzzed(time.process_time(), done["read"], done["refused"], reasons, crashes))
+
+
+def _tried(read: Read, given: Any, number: int) -> Fuzzed:
+    signal.alarm(PATIENCE_S)
+    try:
+        read(given)
+        return Fuzzed(0.0, 1, 0, {}, {})
+    except TissuesegError as error:
+        return Fuzzed(0.0, 0, 1, {_where(error): str(error)}, {})
+    except BaseException as error:
+        where = _where(error)
+        return Fuzzed(0.0, 0, 0, {}, {where: Crash(number, where, traceback.format_exc())})
+    finally:
+        signal.alarm(0)
 
 
 def _too_long(*_: object) -> None:
