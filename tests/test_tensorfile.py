@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from tissueseg.errors import WeightsError, WeightsNotFoundError
 from tissueseg.tensorfile import CONVERT, fetch, read_tensors
@@ -269,6 +269,21 @@ def test_a_program_is_told_from_weights(tmp_path, recwarn):
 def test_sparse_tensors_are_refused(tmp_path):
     torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "w.pth")
     assert "a is sparse or quantised" in refusal(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_numbers_that_little_computes_with_are_refused(tmp_path, suffix):
+    tensors = {"a.weight": torch.zeros(2).to(torch.float8_e4m3fn)}
+    path = tmp_path / f"w.{suffix}"
+    path.write_bytes(save(tensors)) if suffix == "safetensors" else torch.save(tensors, path)
+    with pytest.raises(WeightsError, match=r"a\.weight holds float8_e4m3fn, wanted plain numbers"):
+        read_tensors(str(path))
+
+
+def test_one_sparse_tensor_is_refused(tmp_path):
+    torch.save(torch.eye(3).to_sparse(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="the tensor is sparse"):
+        read_tensors(str(tmp_path / "w.pth"))
 
 
 def test_what_is_no_text_is_no_source():

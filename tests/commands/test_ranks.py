@@ -174,7 +174,8 @@ def test_bad_input_is_said_once(words: Sequence[str], tmp_path: Path) -> None:
     code, out, err = train(*words, TWO, "data.batch_size=3", f"run_dir={tmp_path / 'run'}")
     assert (code, err.count("\n")) == (2, 1), err
     assert err.startswith("error: data.batch_size=3 ")
-    assert out == ""
+    said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]  # as torch 2.8 does
+    assert not said
     assert not (tmp_path / "run").exists()
 
 

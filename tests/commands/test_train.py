@@ -54,7 +54,7 @@ def test_a_run_leaves_what_later_commands_read(finished_run: Path) -> None:
     environment = json.loads((finished_run / "environment.json").read_text())
     assert environment["encoder"]["random_init"] is True
     assert environment["split"]["train"] == ["demo_000", "demo_001", "demo_002"]
-    assert environment["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(environment["packages"]["torch"])  # +cu128 is not in all
     tissues = [name for side in environment["split"].values() for name in side]
     assert list(environment["digests"]) == list(environment["patients"]) == tissues
     assert len(environment["fingerprint"]) == 64

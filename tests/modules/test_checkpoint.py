@@ -80,6 +80,41 @@ def test_files_of_another_layout_are_refused(path, change):
         load_decoder(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("encoder", {"name": "x"}),
+        ("encoder", ENCODER.as_dict() | {"unheard_of": 1}),
+        ("encoder", ENCODER.as_dict() | {"channels": 3}),
+        ("data", DATA.as_dict() | {"classes": [{"id": "0", "name": "a", "color": "#000000"}]}),
+        ("data", DATA.as_dict() | {"modality": "xray"}),
+        ("normaliser", {}),
+        ("normaliser", NORMALISER.as_dict() | {"sp_mean": [None]}),
+        ("decoder", {"_target_": "x"}),
+        ("decoder", {"heads": 3}),
+        ("split", {"train": ["a"], "val": {}}),
+        ("split", {"val": {}}),
+        ("train_pixels", 3),
+        ("state", {"weight": [1.0]}),
+        ("epoch", "last"),
+        ("finetune", {"blocks": -1}),
+    ],
+)
+def test_fields_of_another_form_are_refused_when_they_are_read(path, field, value):
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {field: value}, path)
+    with pytest.raises(RunFolderError, match=r"decoder.ckpt is damaged or no decoder checkpoint"):
+        load_decoder(path)
+
+
+def test_a_decoder_of_another_making_is_refused(path):
+    with pytest.raises(
+        SpecMismatchError, match=r"is not the one of its checkpoint: .*weight"
+    ) as caught:
+        load_decoder(path).restore(torch.nn.Linear(3, 3), None)
+    assert "\n" not in str(caught.value)
+
+
 def test_files_from_before_fine_tuning_are_read(path):
     content = torch.load(path, weights_only=True)
     old = {k: v for k, v in content.items() if k not in ("finetune", "encoder_state")}

@@ -1,6 +1,7 @@
 """Reading run folders: all that are there, each once, and none that is broken without a word."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -215,6 +216,26 @@ def test_a_missing_key_is_named(tmp_path, name, key):
     path.write_text(json.dumps({k: v for k, v in found.items() if k != key}))
     with pytest.raises(RunFolderError, match=f"{name} holds no '{key}'"):
         read_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "says"),
+    [
+        ("environment.json", "digests", [1], "digests is [1], wanted keys with values"),
+        ("environment.json", "encoder", {"name": 3}, "encoder.name is 3, wanted text"),
+        ("metrics.json", "classes", "ab", "classes is 'ab', wanted a list"),
+        ("metrics.json", "epoch", "last", "epoch is 'last', wanted a whole number"),
+        ("metrics.json", "test", {"pooled": {"dice": "x"}}, "test.pooled.dice is 'x', wanted"),
+    ],
+)
+def test_a_file_of_another_form_is_named_with_its_key(tmp_path, name, key, value, says):
+    a_run(tmp_path / "run", cells=True)
+    path = tmp_path / "run" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(RunFolderError, match=re.escape(says)) as caught:
+        read_runs([tmp_path])
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_broken_record_of_a_sweep_costs_no_run(tmp_path):
