@@ -1,12 +1,16 @@
 """What every loss term promises, whatever it measures."""
 
+import importlib
+import pkgutil
 from functools import partial
 
 import pytest
 import torch
 
+from tissueseg import losses
 from tissueseg.contracts import IGNORE
 from tissueseg.heads import base_head
+from tissueseg.losses.base import HeadLoss
 from tissueseg.losses.binary_cross_entropy import BinaryCrossEntropy
 from tissueseg.losses.cross_entropy import CrossEntropy
 from tissueseg.losses.deep_supervision import DeepSupervision
@@ -46,8 +50,15 @@ COARSE = {
 LOGIT = 200.0  # softmax and sigmoid are exact there
 
 
-def cases(losses):
-    return {"argvalues": losses.values(), "ids": losses.keys()}
+def cases(made):
+    return {"argvalues": made.values(), "ids": made.keys()}
+
+
+def test_every_loss_of_the_package_is_held_to_it():
+    for module in pkgutil.iter_modules(losses.__path__):
+        importlib.import_module(f"{losses.__name__}.{module.name}")
+    held = {type(loss) for loss in [*LOSSES.values(), *COARSE.values()]}
+    assert not {cls.__name__ for cls in HeadLoss.__subclasses__()} - {cls.__name__ for cls in held}
 
 
 every_loss = pytest.mark.parametrize("loss", **cases(LOSSES | COARSE))
