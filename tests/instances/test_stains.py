@@ -28,3 +28,7 @@ def test_white_has_no_stain_and_black_is_finite():
     white, black = stain_densities(rgb, spread(cut(np.array([[1, 2]]), np.arange(3) - 1), 2))
     assert white.tolist() == [0, 0, 0]
     assert np.isfinite(black).all()
+
+
+def test_the_published_densities_have_length_one():
+    np.testing.assert_allclose(np.linalg.norm(HED, axis=1), 1, atol=0.005)
