@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tissueseg.command import run_command
 from tissueseg.errors import ConfigError, StoreNotFoundError
-from tissueseg.progress import tracked
+from tissueseg.progress import table_console, tracked
 
 if TYPE_CHECKING:
     from tissueseg.store.embedding_folder import StoreListing
@@ -71,7 +71,7 @@ def _check_store(path: str) -> None:
     folder = check_folder(store.path)
     if not os.access(folder.parent, os.W_OK):  # others' stores may be looked through too
         folder = Path(folder.name)
-    if report_check(store, Console(), tracked, folder):
+    if report_check(store, table_console(), tracked, folder):
         sys.exit(1)
 
 

@@ -6,13 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from tissueseg.building import build
 from tissueseg.command import run_command
 from tissueseg.composition import plain, require_values
 from tissueseg.errors import ConfigError
-from tissueseg.progress import tracked
+from tissueseg.progress import table_console, tracked
 from tissueseg.reporting.store_check import check_folder, report_check, require_folder
 from tissueseg.reporting.store_tables import class_share_table, store_table
 from tissueseg.store.conversion import convert
@@ -37,7 +36,7 @@ def prepare(config: DictConfig) -> None:
         recipe=[plain(config.source), config.mpp, class_map and asdict(class_map)],
         track=lambda tissues: tracked(tissues, "preparing"),
     )
-    console = Console()
+    console = table_console()
     changes = gather({t: store.attributes(t)["notices"] for t in store.tissues})
     for notice in (*source.notices, *changes):
         console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
