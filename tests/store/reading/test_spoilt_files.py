@@ -6,6 +6,7 @@ import gc
 import json
 import struct
 import warnings
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from layouts import write_ngff
+from PIL import Image
 from pyarrow import parquet
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.reading.ngff import NgffImage
-from tissueseg.store.reading.rasters import open_array, read_sp
+from tissueseg.store.reading.rasters import open_array, read_mask, read_sp
 from tissueseg.store.reading.tables import column_names, plain_id, read_table
 from tissueseg.store.reading.yaml_text import load_yaml
 
@@ -45,6 +47,18 @@ def test_a_tiff_of_nothing_but_broken_tags_ends_when_it_is_opened(tmp_path: Path
         with pytest.raises(TissueDataError, match="invalid data type"):
             read_sp(tmp_path / "a.tif", 5)
         gc.collect()
+
+
+def test_a_png_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("1", (48, 2000)).save(path)
+    assert read_mask(path, "instances").shape == (2000, 48)  # as much as zlib can make of it
+    data = bytearray(path.read_bytes())
+    data[20:24] = (33_554_472).to_bytes(4, "big")  # the height, and the checksum of its chunk
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(TissueDataError, match=r"a.png claims 48 × 33554472 px, which its bytes"):
+        read_mask(path, "instances")
 
 
 def test_ome_zarr_needs_chunks_with_sides(tmp_path: Path) -> None:

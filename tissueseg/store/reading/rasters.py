@@ -29,6 +29,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", *MASK_SUFFIXES)
 _PNG_BIT_DEPTH = 24  # offset in the file, https://www.w3.org/TR/png-3/#11IHDR
 _PNG_COLOR_TYPE = 25
 _PNG_RGB = (2, 6)
+_PNG_COMPRESSION = 1032  # at most, of zlib: https://zlib.net/zlib_tech.html
 
 ALPHA_DROPPED = "alpha channel of H&E dropped"
 """Notice of an H&E image with a fourth channel."""
@@ -213,6 +214,11 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
     if image.format == "PNG" and head[_PNG_BIT_DEPTH] == 16 and head[_PNG_COLOR_TYPE] in _PNG_RGB:
         raise TissueDataError(
             f"{path}: 16-bit colour PNG, wanted 8-bit RGB: divide by 257 and save."
+        )
+    width, height = image.size
+    if image.format == "PNG" and width * height > 8 * _PNG_COMPRESSION * path.stat().st_size:
+        raise TissueDataError(  # Pillow fills what is missing with zeros, gigabytes of them
+            f"{path} claims {width} × {height} px, which its bytes cannot hold: fetch it again."
         )
     if image.format == "TIFF":  # Pillow would cut its 16 bits to 8
         raise TissueDataError(f"{path} holds a TIFF: give it the suffix .tif.")
