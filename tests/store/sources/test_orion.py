@@ -220,3 +220,12 @@ def test_a_store_holds_the_pixels_of_its_regions(
         *(store.read(store.tissues[1], array, window) for array in ("he", "sp")),
     )
     check_planes(found, slide, Window(0, 300, 300, 120))
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"), [("slides", {"slides": ""}), ("regions.table", {"regions": {"table": " "}})]
+)
+def test_empty_text_names_no_table(
+    key: str, changes: dict[str, object], folder: SlideFolder
+) -> None:
+    assert f"{key} is empty text: say what is meant" in refused(folder, **changes)

@@ -150,6 +150,8 @@ class Section:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(dict.fromkeys(_KINDS[k] for k in kinds))
             raise ConfigError(f"{self.at(key)} is {value!r}, wanted {wanted}.")
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{self.at(key)} is empty text: say what is meant, or leave it out.")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
