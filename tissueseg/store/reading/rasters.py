@@ -17,6 +17,7 @@ from PIL import Image
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.reading.claims import read_claims
+from tissueseg.store.reading.lzw import guard
 from tissueseg.store.reading.segments import check_volume
 from tissueseg.store.reading.tiff import opened, reading
 
@@ -246,6 +247,7 @@ def _read_tiff(path: Path, palette: bool) -> Raster:
         if raw_ycbcr or (photometric == photometrics.PALETTE and palette):
             return _read_picture(path, palette)
         check_volume(path, prod(series.shape) * series.dtype.itemsize)
+        guard(series)
         return Raster(series.asarray(), series.axes, *read_claims(file))
 
 

@@ -17,6 +17,7 @@ import tifffile
 
 from tissueseg.errors import TissueDataError
 from tissueseg.store.planes import Window
+from tissueseg.store.reading.lzw import guard
 
 LARGEST_SEGMENT = 64 * 2**20
 """Bytes that a compressed strip or tile may have once decoded: windows share no decoded pixels."""
@@ -117,6 +118,7 @@ def describe(
         raw = False
     layout = Layout(keyframe, size, planes, samples, segment, raw)
     _check_segments(path, layout)
+    guard(series)
     keyframe.init_decode()
     return layout, pages
 
