@@ -154,7 +154,7 @@ def _child(
     resource.setrlimit(resource.RLIMIT_AS, (ROOM_BYTES, ROOM_BYTES))
     signal.signal(signal.SIGALRM, _too_long)
     known: set[str] = set()
-    told = time.process_time()
+    told = 0.0  # starting counts, or a rest too small to start in would never be used up
     while told < left and (last is None or at.value < last):
         place = folder / str(at.value)
         place.mkdir()
