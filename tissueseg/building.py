@@ -7,7 +7,7 @@ mend, with the key that says it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -15,7 +15,9 @@ from omegaconf import OmegaConf
 
 from tissueseg.config import OWN_PACKAGES, own_packages
 from tissueseg.errors import ConfigError, TissuesegError, in_one_line
+from tissueseg.numbers import shown
 
+T = TypeVar("T")
 _REFUSALS = ("MisconfigurationException",)  # Lightning's word for what a machine cannot do
 _TRUSTED = ("tissueseg.", "torch.optim.", "torch.nn.", "lightning.pytorch.", "albumentations.")
 
@@ -30,6 +32,11 @@ def build(config: Any, **given: Any) -> Any:
     Raises:
         ConfigError: a target outside the packages this project builds from.
     """
+    if not OmegaConf.is_dict(config) or config.get("_target_") is None:
+        key = config._get_full_key("") if OmegaConf.is_config(config) else ""
+        raise ConfigError(
+            f"{key or 'a part of the configuration'}={shown(config)}, wanted a _target_ and its options."
+        )
     try:
         _check_targets(OmegaConf.to_container(config, resolve=True))
         return instantiate(config, _convert_="all", **given)
@@ -61,6 +68,20 @@ def _full_key(error: InstantiationException) -> str:
     return next((key.strip() for _, mark, key in marks if mark), "")
 
 
+def require_kind(key: str, built: Any, kind: type[T]) -> T:
+    """What was built, if it is what its place takes.
+
+    Raises:
+        ConfigError: another `_target_` was named there.
+    """
+    if not isinstance(built, kind):
+        raise ConfigError(
+            f"{key}._target_ makes a {type(built).__name__}, wanted a {kind.__name__}: choose one of the "
+            "group's files, or mend your own."
+        )
+    return built
+
+
 def finish(key: str, partial: Callable[..., Any], **given: Any) -> Any:
     """Call what a `_partial_` node built; what it cannot take is the user's to mend.
 
@@ -82,6 +103,8 @@ def _check_targets(node: Any) -> None:
     trusted = (*_TRUSTED, *(f"{package}." for package in own_packages()))
     if isinstance(node, dict) and (target := node.get("_target_")) is not None:
         named = str(target)
+        if not all(part.isidentifier() for part in named.split(".")):
+            raise ConfigError(f"_target_: {named!r} is no name with dots between its parts.")
         defined = getattr(get_object(named), "__module__", "") if named.startswith(trusted) else ""
         if not f"{defined}.".startswith(trusted):
             raise ConfigError(

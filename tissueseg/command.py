@@ -16,12 +16,12 @@ from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.command_help import HELP, QUIET, help_text
 from tissueseg.command_line import completed
-from tissueseg.composition import one_line
+from tissueseg.composition import one_line, require_words
 from tissueseg.config import CONFIG_DIR
 from tissueseg.errors import (
     INTERRUPTED,
@@ -31,7 +31,7 @@ from tissueseg.errors import (
     TissuesegError,
     in_one_line,
 )
-from tissueseg.own_packages import find_own_packages
+from tissueseg.own_packages import find_own_packages, why_not_composed
 from tissueseg.store.processes import WATCHED
 
 _HYDRA_SAYS = {
@@ -71,6 +71,7 @@ def run_command(
         # its jobs may run in other processes.
         swept = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
+            require_words(OmegaConf.to_container(config, resolve=False))
             (in_sweep or job if swept else job)(config)
         except (TissuesegError, OmegaConfBaseException) as error:
             if swept:
@@ -97,29 +98,32 @@ def run_command(
         _print_notes(error)
         _say(f"error: {one_line(error)}{_extra(error)}")
         sys.exit(USER_ERROR)
-    except ValueError as error:
-        mend = next((m for said, m in _HYDRA_SAYS.items() if str(error).startswith(said)), None)
-        if mend is None:
-            raise
-        _say(f"error: {one_line(error)} {mend}")
-        sys.exit(USER_ERROR)
     except BrokenPipeError:
         if not _reader_left():
             raise
         sys.exit(STOPPED + signal.SIGPIPE)
     except Exception as error:
-        if type(error).__name__ not in _LAUNCHERS:
+        if (said := _refusal(error)) is None:
             raise
-        said = f"{type(error).__name__}: {in_one_line(error)[:200]}"
-        _say(
-            f"error: a process that starts runs is gone ({said}). Start the same command again: what is "
-            "finished is kept."
-        )
+        _say(f"error: {said}")
         sys.exit(USER_ERROR)
     except KeyboardInterrupt as error:
         _print_notes(error)
         _say("interrupted")
         sys.exit(INTERRUPTED)
+
+
+def _refusal(error: Exception) -> str | None:
+    """What to say of an error that Hydra or a launcher let through; None: it is a bug."""
+    for said, mend in _HYDRA_SAYS.items():
+        if isinstance(error, ValueError) and str(error).startswith(said):
+            return f"{one_line(error)} {mend}"
+    if type(error).__name__ in _LAUNCHERS:
+        return (
+            f"a process that starts runs is gone ({type(error).__name__}: {in_one_line(error)[:200]}). "
+            "Start the same command again: what is finished is kept."
+        )
+    return why_not_composed(error)
 
 
 def _reader_left() -> bool:

@@ -38,6 +38,20 @@ def plain(config: DictConfig | ListConfig) -> Any:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
+def require_words(node: Any, above: str = "") -> None:
+    """Refuse keys that are no words, which nothing is called by.
+
+    Raises:
+        ConfigError: naming the first, and where it stands.
+    """
+    children = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in children:
+        if isinstance(node, dict) and not isinstance(key, str):
+            raise ConfigError(f"{above or 'the configuration'} has the key {key!r}, wanted a word.")
+        if isinstance(value, dict | list):
+            require_words(value, f"{above}.{key}" if above else str(key))
+
+
 def require_values(config: DictConfig) -> None:
     """Refuse a command line that leaves out what has no default."""
     if missing := sorted(OmegaConf.missing_keys(config)):

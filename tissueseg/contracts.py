@@ -136,6 +136,10 @@ class EncoderSpec:
             object.__setattr__(self, "accounting", Accounting(**self.accounting))
         parts = (EncoderSpec(**p) if isinstance(p, Mapping) else p for p in self.parts)
         object.__setattr__(self, "parts", tuple(parts))
+        if not self.modalities:
+            raise SpecMismatchError(
+                f"encoder={self.name} has no modalities: give them in spec.modalities."
+            )
         if len(self.channels) != LEVELS:
             raise SpecMismatchError(
                 f"encoder={self.name} declares {len(self.channels)} feature levels, wanted {LEVELS}: "

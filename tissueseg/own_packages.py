@@ -6,6 +6,8 @@ come from anywhere, must not widen what it may run; and the processes that a com
 
 from __future__ import annotations
 
+import sys
+import traceback
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -14,7 +16,11 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from tissueseg.config import CONFIG_DIR, OWN_PACKAGES, own_packages
-from tissueseg.errors import ConfigError
+from tissueseg.errors import ConfigError, in_one_line
+from tissueseg.store.reading.yaml_text import load_yaml
+
+_COMPOSING = "config_loader_impl.py"
+"""Hydra's module that every composition goes through."""
 
 
 class OwnConfigs(SearchPathPlugin):
@@ -51,3 +57,29 @@ def _folders(package: str) -> list[Path]:
     """Where a package lies, which is not imported for it; none: it cannot be found."""
     found = PathFinder.find_spec(package)
     return [Path(folder).resolve() for folder in (found and found.submodule_search_locations) or ()]
+
+
+def why_not_composed(error: Exception) -> str | None:
+    """What is wrong with a file of one's own that Hydra could not compose; None: it was another error.
+
+    Hydra lets through what reading a file has raised, and stumbles over what it did not expect in a
+    list of defaults.
+    """
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if _COMPOSING not in "".join([*frames, str(error.__cause__)]):  # the cause: of another process
+        return None
+    given = (Path(word.partition("=")[2] or after) for word, after in _config_dir_words())
+    for folder in (*config_dirs()[1:], *given):
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                load_yaml(path)
+            except ValueError as reason:
+                return f"{path} cannot be read: {reason}."
+    said = in_one_line(error)[:200]
+    return f"the configuration cannot be composed: {said}. Look at the files of your own."
+
+
+def _config_dir_words() -> list[tuple[str, str]]:
+    """Words of the command line that name a folder of configurations, each with the next."""
+    pairs = zip(sys.argv, [*sys.argv[1:], ""], strict=True)
+    return [(word, after) for word, after in pairs if word.split("=")[0] in ("--config-dir", "-cd")]

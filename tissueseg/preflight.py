@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tissueseg.agreement import check_composition, check_tiles
 from tissueseg.augmentations import altering_parts, build_augmentation, refuse_altering
-from tissueseg.building import build, finish
+from tissueseg.building import build, finish, require_kind
 from tissueseg.composition import plain
 from tissueseg.contracts import EncoderSpec, Modality
 from tissueseg.data.chances import Chances
@@ -64,13 +64,13 @@ def check(config: DictConfig) -> EncoderSpec:
     check_processes(config)
     check_learning(config)
     check_encoder_options(config)
-    spec: EncoderSpec = build(config.encoder.spec)
+    spec = require_kind("encoder.spec", build(config.encoder.spec), EncoderSpec)
     _check_augmentation(config, spec)
     heads = list(config.decoder.heads)
     for head in heads:
         head_channels(head, n_classes=1)
     unweighted = OmegaConf.merge(config, {"class_weights": None})  # they may wait for the data
-    loss: WeightedSum = build(unweighted.loss)
+    loss = require_kind("loss", build(unweighted.loss), WeightedSum)
     check_composition(spec, modality_of(config), heads, loss.heads)
     _check_files(config)
     if config.store.path is None or not spec.scaled:  # else the store tells the scale
@@ -171,7 +171,7 @@ def check_training(config: DictConfig) -> None:
         raise ConfigError("epochs=0 scores a decoder as it was loaded: give decoder.weights=… too.")
     if config.epochs:
         check_optimizer(config)
-    rule: SplitRule = build(config.split)
+    rule = require_kind("split", build(config.split), SplitRule)
     rule.check_files()
 
 

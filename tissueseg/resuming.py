@@ -14,7 +14,7 @@ from tissueseg.composition import plain, task_words
 from tissueseg.errors import ConfigError, RunFolderError, in_one_line
 from tissueseg.reporting import runs
 from tissueseg.reporting.fingerprint import what_matters
-from tissueseg.run_config import read_config
+from tissueseg.run_config import read_config, require_options
 from tissueseg.study import parted
 from tissueseg.study_checks import differing
 
@@ -59,7 +59,12 @@ def config_of(folder: Path, config: DictConfig, command: str) -> DictConfig:
         RunFolderError: another command began the run.
     """
     since = {key: config[key] for key in ("state", "kept") if key in config}  # options of late
-    kept = OmegaConf.merge(since, read_config(folder))
+    found = read_config(folder)
+    groups = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(groups, dict)
+    grouped = [str(key) for key, options in groups.items() if isinstance(options, dict)]
+    require_options(found, folder, *(key for key in grouped if key in found))
+    kept = OmegaConf.merge(since, found)
     assert isinstance(kept, DictConfig)
     began = "pretrain" if "autoencoder" in kept else "train"
     if began != command:

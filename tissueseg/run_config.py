@@ -7,7 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tissueseg.errors import RunFolderError, in_one_line
+from tissueseg.composition import require_words
+from tissueseg.errors import ConfigError, RunFolderError, in_one_line
 from tissueseg.reporting import runs
 from tissueseg.store.reading.yaml_text import UNREADABLE, what_is_wrong
 
@@ -30,6 +31,10 @@ def read_config(folder: Path) -> DictConfig:
         raise _broken(path, what_is_wrong(error)) from error
     if not isinstance(found, DictConfig):
         raise _broken(path, f"it holds a list of {len(found)}, wanted keys with values")
+    try:
+        require_words(OmegaConf.to_container(found, resolve=False))
+    except ConfigError as error:
+        raise _broken(path, str(error).rstrip(".")) from error
     return found
 
 

@@ -143,7 +143,8 @@ def run_config_kind(folder: Path) -> Kind:
 
     kept: list[Any] = []
     sys.argv = ["train", "setting=untrained", f"hydra.run.dir={folder}"]
-    _as_command("train", lambda config: kept.append(plain(config)))
+    settled = {"class_weights": None}  # a number a class, in a run of several
+    _as_command("train", lambda config: kept.append(plain(OmegaConf.merge(config, settled))))
 
     def evaluated(config: DictConfig) -> None:
         check_command(config)
@@ -159,7 +160,12 @@ def run_config_kind(folder: Path) -> Kind:
     for name, job in (("evaluate", evaluated), ("train", resumed), ("train", begun)):
         sys.argv = [name, "run=x"] if name == "evaluate" else [name, "setting=untrained"]
         sys.argv.append(f"hydra.run.dir={folder}")
-        _as_command(name, lambda config, job=job: composed.setdefault(job, config.copy()))
+        _as_command(
+            name,
+            lambda config, job=job: composed.setdefault(
+                job, OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+            ),
+        )
 
     def make(random: Random, place: Path) -> tuple[Any, Path]:
         _file([kept[0]], random, place, "config.yaml")

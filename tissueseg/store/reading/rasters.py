@@ -241,6 +241,10 @@ def _read_tiff(path: Path, palette: bool) -> Raster:
         photometric, photometrics = page.photometric, tifffile.PHOTOMETRIC
         if photometric == photometrics.SEPARATED:
             raise TissueDataError(f"{path} is a CMYK image: convert it to RGB.")
+        if any(series.axes.count(axis) > 1 for axis in "YX"):
+            raise TissueDataError(
+                f"{path} has axes {series.axes} of {series.shape}, wanted one Y and one X: save it anew."
+            )
         raw_ycbcr = (
             photometric == photometrics.YCBCR and page.compression != tifffile.COMPRESSION.JPEG
         )
