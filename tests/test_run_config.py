@@ -25,6 +25,7 @@ def test_a_configuration_is_read_as_it_was_left(tmp_path: Path) -> None:
         ("a: [", "expected"),
         ("a: ${b", r"\$\{b"),
         ("a: 1\na: 2", "duplicate"),
+        ("a: {b: [{1: 2}]}", r"a\.b\.0 has the key 1, wanted a word"),
     ],
 )
 def test_a_broken_configuration_is_a_line(text: str, says: str, tmp_path: Path) -> None:

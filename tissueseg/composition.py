@@ -89,6 +89,8 @@ def added(group: str) -> list[str]:
 
 def one_line(error: BaseException) -> str:
     """Say an error in one line; for unknown options, name those there are."""
+    if str(error).startswith("Key '") and (key := getattr(error, "full_key", None)):
+        return f"{key} is missing: compare with the group's other files."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     starts = [i for i, line in enumerate(lines) if line.startswith("Available options")]
     if not starts:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import tifffile
 from layouts import write_ngff
 from PIL import Image
 from pyarrow import parquet
@@ -111,3 +112,12 @@ def test_ids_too_long_for_a_file_s_name_are_refused() -> None:
     assert plain_id("x" * 150, "here") == "x" * 150
     with pytest.raises(TissueDataError, match="has 151 characters, too many for a tissue id"):
         plain_id("x" * 151, "here")
+
+
+def test_a_tiff_with_two_axes_of_one_name_is_refused(tmp_path: Path) -> None:
+    pixels = np.zeros((48, 40, 48), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata={"axes": "XYX"}, photometric="minisblack")
+    with pytest.raises(
+        TissueDataError, match=r"a.tif has axes XYX of \(48, 40, 48\), wanted one Y"
+    ):
+        read_mask(tmp_path / "a.tif", "instances")
