@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Form = Any
@@ -26,6 +26,15 @@ class Listed:
     """A list whose entries all have one form."""
 
     form: Form
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A mapping with lists of one length under some keys, or none of them; others have their forms."""
+
+    names: tuple[str, ...]
+    form: Form  # of an entry
+    others: Mapping[str, Form] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,12 @@ def require(found: Any, form: Form, key: str = "") -> None:
             forms = dict.fromkeys(found, form.form) if isinstance(form, Each) else form
             for name in (name for name in forms if name in found):
                 require(found[name], forms[name], f"{key}.{name}" if key else str(name))
+        case Columns():
+            lists = dict.fromkeys(form.names, Listed(form.form))
+            require(found, lists | {**form.others}, key)
+            lengths = {name: len(found[name]) if name in found else 0 for name in form.names}
+            if len(set(lengths.values())) > 1:
+                raise ValueError(f"{key or 'it'} has lists of {lengths}, wanted them of one length")
         case Listed():
             if not isinstance(found, Sequence) or isinstance(found, str | bytes):
                 raise ValueError(_said(key, found, form))
@@ -110,7 +125,7 @@ def _wanted(form: Form) -> str:
             return " or ".join(map(_wanted, form.forms))
         case Listed():
             return "a list"
-        case Each() | dict():
+        case Each() | Columns() | dict():
             return "keys with values"
     names = {str: "text", float: "a number", int: "a whole number", dict: "keys with values"}
     return names.get(form) or form.__name__

@@ -74,6 +74,10 @@ def check(config: DictConfig) -> EncoderSpec:
     check_composition(spec, modality_of(config), heads, loss.heads)
     _check_files(config)
     if config.store.path is None or not spec.scaled:  # else the store tells the scale
+        if config.store.path is None and not OmegaConf.is_dict(config.store.demo):
+            raise ConfigError(
+                f"store.demo={config.store.demo}, wanted tissues, size_px, mpp and seed."
+            )
         mpp = config.store.demo.mpp if config.store.path is None else None
         check_tiles(spec, config.data.tile_px, mpp)
     return spec

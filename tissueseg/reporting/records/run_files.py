@@ -95,10 +95,12 @@ def job_of(path: Path) -> dict[str, Any]:
     arm, _, label = path.stem.rpartition(".")
     said = {"arm": arm, "label": label, "state": "unknown: the record is broken"}
     try:
-        found = json_of(path)
-    except (OSError, ValueError):
+        found = said | json_of(path)
+        require(found, run_forms.JOB)
+        Path(found["arm"], found["label"]).resolve()
+    except (OSError, ValueError, RecursionError):
         return said
-    return said | found if isinstance(found.get("state"), str) else said
+    return found
 
 
 def history_of(path: Path) -> dict[str, np.ndarray]:
@@ -109,6 +111,8 @@ def history_of(path: Path) -> dict[str, np.ndarray]:
     shapes = {name: values.shape for name, values in found.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
         raise ValueError(f"arrays of one length were wanted, but it holds {shapes}")
+    if odd := [name for name, values in found.items() if values.dtype.kind not in "biuf"]:
+        raise ValueError(f"numbers were wanted, but {odd[0]} holds {found[odd[0]].dtype}")
     return found
 
 

@@ -6,24 +6,22 @@ versions say more or less.
 
 from __future__ import annotations
 
-from tissueseg.forms import NUMBER, TEXT, Each, Either, Form, Listed, Maybe
+from tissueseg.forms import NUMBER, TEXT, Columns, Each, Either, Form, Listed, Maybe
 
 _NUMBERS = Either((NUMBER, Listed(NUMBER)))
-_BINS = {
-    key: Listed(NUMBER) for key in ("low", "high", "pixels", "cells", "confidence", "accuracy")
-}
+_BINS = ("low", "high", "confidence", "accuracy")
 
 SIDE: Form = {
     "pooled": Each(_NUMBERS),
     "tissues": Each(Each(_NUMBERS)),
     "study": Each(NUMBER),
-    "calibration": {**_BINS, "ece": NUMBER, "brier": NUMBER},
+    "calibration": Columns((*_BINS, "pixels"), NUMBER, {"ece": NUMBER, "brier": NUMBER}),
     "cells": {
         "scores": Each(NUMBER),
         "tissues": Each(Each(NUMBER)),
         "type_names": Listed(str),
         "types": Listed(Listed(NUMBER)),
-        "reliability": _BINS,
+        "reliability": Columns((*_BINS, "cells"), NUMBER),
     },
 }
 """Scores of a side, in `metrics.json`."""
@@ -61,6 +59,7 @@ ENVIRONMENT: Form = {
     "patients": Maybe(Each(TEXT)),
     "digests": Maybe(Each(str)),
 }
+JOB: Form = {"arm": str, "label": str, "state": str, "line": TEXT}
 COST: Form = dict.fromkeys(
     ("parameters", "trained_parameters", "steps", "step_s", "fit_s", "peak_bytes", "devices"),
     NUMBER,

@@ -183,4 +183,4 @@ def _classes(runs: Sequence[RunRecord]) -> list[str]:
 
 def _colors(runs: Sequence[RunRecord]) -> dict[str, str]:
     classes = (runs[0].environment.get("data") or {}).get("classes", ())
-    return {c["name"]: c["color"] for c in classes}
+    return {c["name"]: c["color"] for c in classes or () if c.get("name") and c.get("color")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,6 +46,7 @@ def read_text_array(path: Path) -> tuple[str, ...]:
     try:
         with path.open("rb") as file:
             words = _read(path, file)
+            "".join(words).encode()  # halves of characters can be in neither tables nor reports
     except TissueDataError:
         raise
     except Exception as error:  # a damaged file fails anywhere in the parsers
@@ -63,6 +65,11 @@ def _read(path: Path, file: BinaryIO) -> tuple[str, ...]:
     if dtype.kind == "U":
         file.seek(0)
         words = np.lib.format.read_array(file, allow_pickle=False)
+        codes = np.frombuffer(words.tobytes(), np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if (
+            codes.max(initial=0) > sys.maxunicode
+        ):  # numpy would make text of it that nothing can read
+            raise ValueError(f"no character has the number {codes.max()}")
         return tuple(str(word) for word in words)
     if dtype.kind != "O":
         raise TissueDataError(f"{path} holds {dtype} values, wanted names: save them as text.")
