@@ -148,6 +148,7 @@ def test_a_composition_that_fits_returns_the_encoder_s_spec():
         (["+decoder.heads.outline={}"], SpecMismatchError, "'outline'; choose from classes"),
         (["modality=sp", "encoder.spec.modalities=[he]"], SpecMismatchError, "modality=sp"),
         (["encoder.spec.modalities=[]"], SpecMismatchError, "tiny has no modalities"),
+        (["store.demo=3"], ConfigError, "store.demo=3, wanted tissues, size_px, mpp and seed"),
         (["data.tile_px=100"], SpecMismatchError, "Choose 96 or 104"),
         (["encoder.spec.channels=[8,8,8]"], SpecMismatchError, "3 feature levels"),
         (["loss.terms.dice.weight=-1"], ConfigError, "loss.terms.dice.weight=-1"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tissueseg.forms import NUMBER, TEXT, Each, Either, Form, Listed, Maybe, require
+from tissueseg.forms import NUMBER, TEXT, Columns, Each, Either, Form, Listed, Maybe, require
 
 FORM: Form = {
     "name": TEXT,
@@ -12,6 +12,7 @@ FORM: Form = {
     "scores": Each(Maybe(float)),
     "classes": Listed({"id": int}),
     "fold": Either((str, NUMBER)),
+    "bins": Columns(("low", "high"), float, {"mean": float}),
 }
 
 
@@ -23,6 +24,8 @@ FORM: Form = {
         {"name": "a", "epoch": 3, "scores": {"dice": 0.5, "pq": None, "n": 10**400 // 10**399}},
         {"classes": [{"id": 1}, {}], "fold": "1"},
         {"classes": (), "fold": 1},
+        {"bins": {}},
+        {"bins": {"low": [0.0, 0.5], "high": [0.5, 1], "mean": 1, "unknown": 3}},
     ],
 )
 def test_what_has_the_form_passes(found: Any) -> None:
@@ -42,6 +45,13 @@ def test_what_has_the_form_passes(found: Any) -> None:
         ({"scores": {"dice": 10**400}}, f"scores.dice is {'1' + '0' * 56}…, wanted a number"),
         ({"classes": "ab"}, "classes is 'ab', wanted a list"),
         ({"classes": [{}, {"id": "1"}]}, "classes[1].id is '1', wanted a whole number"),
+        ({"bins": 3}, "bins is 3, wanted keys with values"),
+        ({"bins": {"low": [1], "high": ["x"]}}, "bins.high[0] is 'x', wanted a number"),
+        ({"bins": {"low": [1], "high": [1], "mean": []}}, "bins.mean is [], wanted a number"),
+        (
+            {"bins": {"low": [1], "mean": 1}},
+            "bins has lists of {'low': 1, 'high': 0}, wanted them of one length",
+        ),
         ({"fold": []}, "fold is [], wanted text or a number or null"),
     ],
 )

@@ -157,6 +157,14 @@ def of_two_lengths(path):
     np.savez(path, epoch=np.zeros(3), lr=np.zeros(4))
 
 
+def of_words(path):
+    np.savez(path, epoch=np.zeros(3), lr=np.array(["a", "b", "c"]))
+
+
+def of_complex_numbers(path):
+    np.savez(path, epoch=np.zeros(3), lr=np.zeros(3, complex))
+
+
 def a_list(path):
     path.write_text("[1, 2]")
 
@@ -183,7 +191,15 @@ def tagged(path):
         ("config.yaml", tagged),
         *[
             ("history.npz", spoil)
-            for spoil in (cut, pickled_curve, of_two_lengths, empty, of_other_type)
+            for spoil in (
+                cut,
+                pickled_curve,
+                of_two_lengths,
+                of_words,
+                of_complex_numbers,
+                empty,
+                of_other_type,
+            )
         ],
         *[
             ("confusion_test.npy", spoil)
@@ -226,6 +242,12 @@ def test_a_missing_key_is_named(tmp_path, name, key):
         ("metrics.json", "classes", "ab", "classes is 'ab', wanted a list"),
         ("metrics.json", "epoch", "last", "epoch is 'last', wanted a whole number"),
         ("metrics.json", "test", {"pooled": {"dice": "x"}}, "test.pooled.dice is 'x', wanted"),
+        (
+            "metrics.json",
+            "test",
+            {"calibration": {"low": [0.0], "high": [1.0], "confidence": [0.5], "accuracy": [0.5]}},
+            "'accuracy': 1, 'pixels': 0}, wanted them of one length",
+        ),
     ],
 )
 def test_a_file_of_another_form_is_named_with_its_key(tmp_path, name, key, value, says):
@@ -247,6 +269,19 @@ def test_a_broken_record_of_a_sweep_costs_no_run(tmp_path):
     assert [record.place for record in records] == ["a/fold_1-seed_0"]
     assert [run.place for run in unfinished] == ["a/fold_1-seed_1"]
     assert "broken" in unfinished[0].why
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"arm": ["a"]}', '{"label": "a\\u0000"}', '{"state": 3}', "[" * 9999, '{"line": {}}'],
+    ids=["list", "null", "number", "nested", "mapping"],
+)
+def test_an_odd_record_of_a_sweep_costs_no_run(tmp_path, text):
+    root = write_study(tmp_path / "s", {"a": 0}, folds=[1], seeds=[0])
+    (root / "jobs" / "a.fold_1-seed_1.json").write_text(text)
+    records, unfinished = read_runs([root])
+    assert [record.place for record in records] == ["a/fold_1-seed_0"]
+    assert [run.place for run in unfinished] == ["a/fold_1-seed_1"]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "environment.json"])

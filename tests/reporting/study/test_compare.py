@@ -147,3 +147,13 @@ def test_two_studies_stand_in_one_report(study: Path, tmp_path: Path) -> None:
     write_study(tmp_path, {"a": 0.0}, study="gating", folds=(1, 2), seeds=(0, 1), tissues=4)
     found = report(study, tmp_path)
     assert {"decoders/baseline", "gating/a"} <= {a.arm for a in found.ranking.arms}
+
+
+@pytest.mark.parametrize("classes", [None, [], [{"name": "a"}, {"color": "#112233"}]])
+def test_classes_without_colours_cost_no_report(
+    classes: list[dict[str, str]] | None, study: Path
+) -> None:
+    records, unfinished = read_runs([study])
+    data = {"classes": classes}
+    odd = [replace(r, environment={**r.environment, "data": data}) for r in records]
+    assert compare(odd, unfinished, Wanted(), "report").colors == {}

@@ -82,3 +82,17 @@ def test_names_that_are_fewer_than_the_header_says_or_damaged_are_refused(
     assert "cannot be read, is it damaged?" in study_refusal(study)
     study.encoder.write_bytes(b"nothing")
     assert "cannot be read, is it damaged?" in study_refusal(study)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_text_of_numbers_that_are_no_characters_is_refused(order: str, study: Study) -> None:
+    names = np.array(["background", "tumour", "stroma"], f"{order}U12")
+    study.encode(names)
+    read_text_array(study.encoder)
+    content = study.encoder.read_bytes()
+    letter = np.array(["m"], f"{order}U1").tobytes()
+    study.encoder.write_bytes(content.replace(letter, b"\x12\x12\x12\x12", 1))
+    assert "no character has the number 303174162" in study_refusal(study)
+    half = np.array([0xD800], f"{order}u4").tobytes()
+    study.encoder.write_bytes(content.replace(letter, half, 1))
+    assert "surrogates not allowed" in study_refusal(study)
