@@ -41,7 +41,9 @@ def build(config: Any, **given: Any) -> Any:
         _check_targets(OmegaConf.to_container(config, resolve=True))
         return instantiate(config, _convert_="all", **given)
     except ImportError as error:
-        raise ConfigError(f"{config.get('_target_')} cannot be found: {error}.") from error
+        raise ConfigError(
+            f"{config.get('_target_')} cannot be found: {in_one_line(error)}."
+        ) from error
     except InstantiationException as error:
         refusal = _refusal(error, str(config.get("_target_")))
         if refusal is None:

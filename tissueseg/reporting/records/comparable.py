@@ -52,9 +52,10 @@ def _check_tissues(records: Sequence[RunRecord]) -> None:
         for tissue, digest in (record.environment.get("digests") or {}).items():
             before, other = seen.setdefault(tissue, (digest, record))
             if before != digest:
+                two = " and ".join(" ".join(known.split())[:12] for known in (before, digest))
                 raise ConfigError(
                     f"runs: tissue {tissue} was not the same in {other.place} and {record.place} "
-                    f"(digest {before[:12]} and {digest[:12]}): report runs on one store."
+                    f"(digest {two}): report runs on one store."
                 )
 
 
